@@ -1,0 +1,33 @@
+/** A limit on everything. Reaching one is an error that says so. */
+export const limits = {
+  /** Body of any API request that is not an upload. */
+  apiBodyBytesMax: 10 * 1024 * 1024,
+  /** A packed build context. */
+  buildContextBytesMax: 4 * 1024 * 1024 * 1024,
+  machinesPerAppMax: 10_000,
+  machinesPerHostMax: 2_000,
+  eventsPerMachineMax: 200,
+  versionsPerMachineMax: 50,
+  /** MCH-50. */
+  waitSecondsMax: 60,
+  /** Leases: MCH-57 clients ask for at most a few minutes. */
+  leaseSecondsMax: 3600,
+  /** 13.1. */
+  killTimeoutSecondsMax: 300,
+  execSecondsDefault: 60,
+  execSecondsMax: 300,
+  execOutputBytesMax: 4 * 1024 * 1024,
+  /** Requests held for one sleeping app. */
+  heldRequestsPerAppMax: 10_000,
+  /** PRX-36. */
+  holdMsMax: 60_000,
+  /** CONF-9: what fits HAProxy's buffer is replayed; a larger body is streamed. */
+  secretBytesMax: 64 * 1024,
+  secretsPerAppMax: 1_000,
+  metadataKeysMax: 100,
+  /** 13.1: image and root filesystem. */
+  imageBytesMax: 8 * 1024 * 1024 * 1024,
+  logLineBytesMax: 32 * 1024,
+  logBytesPerMachineMax: 64 * 1024 * 1024,
+  logLinesPerReadMax: 5_000,
+} as const
