@@ -1,0 +1,117 @@
+import type { ResolvedGuest } from '#spec/guest-size.ts'
+import type { HostRow } from '#spec/roster.ts'
+import { regionsOf } from './regions.ts'
+
+export { regionPreferences, regionsOf } from './regions.ts'
+
+/** A host not heard from for longer gets no new machine. */
+export const hostStaleMs = 10_000
+
+/**
+ * How far the machines that run may exceed what a host has. A shared CPU is promised 1/16 of a real one (MCH-62), so
+ * sixteen fit one; a performance CPU is promised a whole one and counts as sixteen shares when it is placed. Memory
+ * limits are ceilings that few machines reach. A stopped machine holds nothing (MCH-34).
+ */
+export const overcommit = { sharesPerCpu: 16, memory: 1.5 } as const
+
+export interface Demand {
+  /** Preferences, best first: codes or aliases. Empty means any region. MCH-22. */
+  regions: readonly string[]
+  guest: Pick<ResolvedGuest, 'cpus' | 'cpu_kind' | 'memory_mb'>
+  count: number
+  /** Hosts that already run machines of this app, one entry for each machine: others are preferred. MCH-90. */
+  nearHosts?: readonly string[]
+  /** The host that holds the machine's volume: no other is tried. MCH-24. */
+  pinnedHost?: string
+}
+
+export type Placement = { hosts: string[] } | { error: string }
+
+interface Candidate {
+  row: HostRow
+  shares: number
+  memoryMb: number
+  /** Machines of this app, with those just placed. */
+  neighbours: number
+}
+
+/**
+ * Picks a host for each of `count` machines, spread over as many hosts as fit them (MCH-90). The first preference that
+ * fits all of them wins; a request is never split between preferences (REG-4). The error carries the text of MCH-3,
+ * which clients look for; answer it as `insufficient_capacity` (MCH-92). Pure: the same input gives the same hosts.
+ */
+export function place(input: {
+  hosts: readonly HostRow[]
+  now: number
+  demand: Demand
+}): Placement {
+  const { demand } = input
+  const live = input.hosts.filter((row) => input.now - row.at <= hostStaleMs)
+  if (demand.pinnedHost !== undefined) return placePinned(live, demand, demand.pinnedHost)
+  const known = [...new Set(live.map((row) => row.region))].toSorted()
+  const preferences = demand.regions.length === 0 ? ['any'] : demand.regions
+  let reason = 'no host is up'
+  for (const preference of preferences) {
+    const regions = regionsOf(preference, known)
+    if (regions.length === 0) {
+      reason = `no host is up in region ${preference}; regions with hosts: ${known.join(', ') || 'none'}`
+      continue
+    }
+    const hosts = fit(
+      live.filter((row) => regions.includes(row.region)),
+      demand,
+    )
+    if (hosts) return { hosts }
+    reason = `the hosts of region ${preference} have no room for ${wanted(demand)}`
+  }
+  return { error: `could not reserve resource for machine: ${reason}` }
+}
+
+function placePinned(live: readonly HostRow[], demand: Demand, pinnedHost: string): Placement {
+  const row = live.find((host) => host.host === pinnedHost)
+  if (!row) {
+    return {
+      error: `could not reserve resource for machine: host ${pinnedHost}, which holds its volume, is not up`,
+    }
+  }
+  const hosts = fit([row], demand)
+  if (hosts) return { hosts }
+  return {
+    error: `could not reserve resource for machine: host ${pinnedHost}, which holds its volume, has no room for ${wanted(demand)}`,
+  }
+}
+
+/** All of the machines on these hosts, or undefined. */
+function fit(rows: readonly HostRow[], demand: Demand): string[] | undefined {
+  const need = { shares: sharesOf(demand.guest), memoryMb: demand.guest.memory_mb }
+  const candidates: Candidate[] = rows.map((row) => ({
+    row,
+    shares: row.capacity.cpus * overcommit.sharesPerCpu - row.used.cpus,
+    memoryMb: row.capacity.memory_mb * overcommit.memory - row.used.memory_mb,
+    neighbours: demand.nearHosts?.filter((host) => host === row.host).length ?? 0,
+  }))
+  const hosts: string[] = []
+  while (hosts.length < demand.count) {
+    const best = candidates
+      .filter((one) => one.shares >= need.shares && one.memoryMb >= need.memoryMb)
+      .toSorted(compareCandidates)[0]
+    if (!best) return undefined
+    best.shares -= need.shares
+    best.memoryMb -= need.memoryMb
+    best.neighbours += 1
+    hosts.push(best.row.host)
+  }
+  return hosts
+}
+
+/** Fewest machines of this app first, then the largest free part of its memory; the id decides ties. */
+function compareCandidates(a: Candidate, b: Candidate): number {
+  const free = (one: Candidate) => one.memoryMb / Math.max(1, one.row.capacity.memory_mb)
+  return a.neighbours - b.neighbours || free(b) - free(a) || (a.row.host < b.row.host ? -1 : 1)
+}
+
+const sharesOf = (guest: Demand['guest']): number =>
+  guest.cpu_kind === 'performance' ? guest.cpus * overcommit.sharesPerCpu : guest.cpus
+
+const wanted = ({ count, guest }: Demand): string =>
+  `${count} ${count === 1 ? 'machine' : 'machines'} of ${guest.cpus} ${guest.cpu_kind} CPU and ${guest.memory_mb} MB`
