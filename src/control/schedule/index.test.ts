@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import type { HostRow } from '#spec/roster.ts'
 import { hostStaleMs, overcommit, place, type Demand } from './index.ts'
 
@@ -110,7 +110,7 @@ test('no placement overfills a host, uses a stale one, or is uneven without need
         if ('error' in result) return
         assert.equal(result.hosts.length, count)
         for (const row of hosts) {
-          const mine = result.hosts.filter((id) => id === row.host).length
+          const mine: number = result.hosts.filter((id) => id === row.host).length
           if (mine === 0) continue
           assert.ok(now - row.at <= hostStaleMs)
           assert.ok(row.used.cpus + mine <= row.capacity.cpus * overcommit.sharesPerCpu)
