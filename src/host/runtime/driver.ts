@@ -1,0 +1,136 @@
+import type { MachineProcess } from '#spec/machine.ts'
+
+export type { MachineProcess }
+
+/**
+ * How a machine runs. The host room decides what should run; a driver makes it so and says what became of it. Every
+ * verb may be repeated, and a driver opened anew over the same folder adopts what the one before it started.
+ */
+export interface Driver {
+  readonly name: string
+  readonly capabilities: DriverCapabilities
+  /** Really runs something, so that a yes can be believed. Never throws. */
+  probe(): Promise<DriverProbe>
+  /**
+   * Builds the root anew (MCH-65) and starts the machine's command; resolves when its process runs. A machine that runs
+   * already, or what is left of it, is destroyed first. A Fault (`invalid`) when the image lacks the command or the user.
+   */
+  start(spec: StartSpec): Promise<void>
+  /** What is true of a machine right now: running (suspended counts), how it ended, or undefined: nothing known of it. */
+  recover(id: string): Promise<'running' | ExitRecord | undefined>
+  /** Resolves when the machine's supervisor or process is gone; also for machines that a driver before us started. */
+  exited(id: string): Promise<ExitRecord>
+  /** Signals the machine's main process, e.g. `SIGTERM`. False when nothing runs. A suspended machine gets it on resume. */
+  signal(id: string, signal: NodeJS.Signals): Promise<boolean>
+  /** Runs a program inside the running machine. A program that fails or is missing is a result, not an error. */
+  exec(id: string, request: ExecRequest): Promise<ExecResult>
+  /** The processes of a running machine, PID 1 first; empty when nothing runs. */
+  ps(id: string): Promise<MachineProcess[]>
+  suspend(id: string): Promise<void>
+  resume(id: string): Promise<void>
+  /** Undefined when the machine does not run. */
+  stats(id: string): Promise<MachineStats | undefined>
+  /** Kills what runs and removes mounts, cgroup and records. The log file stays: it belongs to the host's logs. */
+  destroy(id: string): Promise<void>
+  /** The ids of all machines that left a trace here, running or not. */
+  list(): Promise<string[]>
+}
+
+export interface DriverCapabilities {
+  /** `freeze` keeps the memory in place; `snapshot` writes it to disk and frees it. */
+  suspend: 'freeze' | 'snapshot' | 'none'
+  exec: boolean
+  /** What separates a machine from the host. */
+  isolation: 'vm' | 'container' | 'none'
+}
+
+export interface DriverProbe {
+  ok: boolean
+  /** For people: what was chosen and why, or why it cannot work and what mends it. */
+  note: string
+}
+
+export interface StartSpec {
+  id: string
+  instanceId: string
+  /** The image's root, read-only. Shared by all machines of a digest. */
+  squashfsPath: string
+  argv: string[]
+  env: Record<string, string>
+  /** `name|uid[:group|gid]`, resolved in the image; empty is root. */
+  user: string
+  /** Made when the image lacks it; empty is `/`. */
+  workdir: string
+  hostname: string
+  /** The whole of /etc/hosts. */
+  hosts: string
+  /** The whole of /etc/resolv.conf. */
+  resolvConf: string
+  files: MachineFile[]
+  mounts: MachineMount[]
+  netnsPath: string
+  limits: MachineLimits
+  /** conmon's k8s-file format; appended to. */
+  logFile: string
+  tty: boolean
+}
+
+export interface MachineFile {
+  /** Absolute, inside the machine; missing folders are made. */
+  path: string
+  content: Buffer
+  /** Permission bits, e.g. 0o644. */
+  mode: number
+}
+
+export interface MachineMount {
+  /** A folder of the host. */
+  source: string
+  /** Where the machine sees it, read and write. */
+  path: string
+}
+
+export interface MachineLimits {
+  cpus: number
+  cpuKind: 'shared' | 'performance'
+  memoryMb: number
+}
+
+export interface ExitRecord {
+  /** 128 + signal when a signal ended the process, as shells count. */
+  exitCode: number
+  signal?: number
+  oomKilled: boolean
+  /** Milliseconds since the epoch. */
+  at: number
+  /** Set when the end was no ordinary exit: the supervisor was killed, or left no record. */
+  error?: string
+}
+
+export interface ExecRequest {
+  argv: string[]
+  /** Added to the machine's own environment. */
+  env?: Record<string, string>
+  stdin?: string | Buffer
+  timeoutMs: number
+  /** Of stdout and of stderr, each; the rest is read and dropped. */
+  outputBytesMax: number
+}
+
+export interface ExecResult {
+  /** 127 when the program was not found, 124 when it ran past its time. */
+  exitCode: number
+  /** 0, or the signal that ended it. */
+  signal: number
+  stdout: string
+  stderr: string
+  timedOut: boolean
+}
+
+export interface MachineStats {
+  /** Microseconds of processor time since the start. */
+  cpuUsec: number
+  memoryBytes: number
+  memoryMaxBytes: number
+  processes: number
+}

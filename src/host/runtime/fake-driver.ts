@@ -1,0 +1,121 @@
+import type { Driver, ExecRequest, ExecResult, ExitRecord, StartSpec } from './driver.ts'
+import { Fault } from '#core/fault.ts'
+
+interface FakeMachine {
+  spec: StartSpec
+  record: ExitRecord | undefined
+  suspended: boolean
+  waiting: ((record: ExitRecord) => void)[]
+}
+
+export interface FakeDriver extends Driver {
+  /** Every verb that changed something, in order: `start ID`, `signal ID SIGTERM`, `destroy ID`. */
+  readonly calls: string[]
+  /** The spec of the last start of a machine. */
+  spec(id: string): StartSpec | undefined
+  /** Ends a running machine, as its process would. */
+  finish(id: string, record?: Partial<ExitRecord>): void
+  /** The next start fails with this. */
+  failNextStart(error: Error): void
+  /** What a signal does: by default every signal ends the machine with 128 + its number. */
+  onSignal: (id: string, signal: NodeJS.Signals) => void
+  onExec: (id: string, request: ExecRequest) => Promise<ExecResult>
+}
+
+const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGKILL: 9,
+  SIGTERM: 15,
+}
+
+/** A driver in memory, for tests of a machine's life. Machines live as long as the object: hand it to a second host to adopt. */
+export function fakeDriver(): FakeDriver {
+  const machines = new Map<string, FakeMachine>()
+  const calls: string[] = []
+  let nextStartError: Error | undefined
+  const finish = (id: string, given: Partial<ExitRecord> = {}) => {
+    const machine = machines.get(id)
+    if (!machine || machine.record) return
+    machine.record = { exitCode: 0, oomKilled: false, at: Date.now(), ...given }
+    for (const resolve of machine.waiting.splice(0)) resolve(machine.record)
+  }
+  const running = (id: string): FakeMachine | undefined => {
+    const machine = machines.get(id)
+    return machine && !machine.record ? machine : undefined
+  }
+  const fake: FakeDriver = {
+    name: 'fake',
+    capabilities: { suspend: 'freeze', exec: true, isolation: 'none' },
+    calls,
+    spec: (id) => machines.get(id)?.spec,
+    finish,
+    failNextStart: (error) => {
+      nextStartError = error
+    },
+    onSignal: (id, signal) => {
+      const number = signalNumbers[signal] ?? 15
+      finish(id, { exitCode: 128 + number, signal: number })
+    },
+    onExec: async () => ({ exitCode: 0, signal: 0, stdout: '', stderr: '', timedOut: false }),
+    probe: async () => ({ ok: true, note: 'a fake: nothing runs' }),
+    start: async (spec) => {
+      calls.push(`start ${spec.id}`)
+      const error = nextStartError
+      nextStartError = undefined
+      if (error) throw error
+      finish(spec.id, { exitCode: 137, signal: 9 })
+      machines.set(spec.id, { spec, record: undefined, suspended: false, waiting: [] })
+    },
+    recover: async (id) => (running(id) ? 'running' : machines.get(id)?.record),
+    exited: (id) => {
+      const machine = machines.get(id)
+      if (!machine) return Promise.reject(new Fault('not_found', `no machine ${id} was started`))
+      if (machine.record) return Promise.resolve(machine.record)
+      return new Promise((resolve) => machine.waiting.push(resolve))
+    },
+    signal: async (id, signal) => {
+      calls.push(`signal ${id} ${signal}`)
+      if (!running(id)) return false
+      fake.onSignal(id, signal)
+      return true
+    },
+    exec: (id, request) => {
+      calls.push(`exec ${id} ${request.argv.join(' ')}`)
+      if (!running(id)) {
+        return Promise.reject(new Fault('precondition_failed', `machine ${id} does not run`))
+      }
+      return fake.onExec(id, request)
+    },
+    ps: async (id) => {
+      const machine = running(id)
+      const command = machine?.spec.argv.join(' ') ?? ''
+      const blank = { stime: 0, rtime: 0, directory: '/', cpu: 0, rss: 0, listen_sockets: [] }
+      return machine ? [{ pid: 1, command, ...blank }] : []
+    },
+    suspend: async (id) => {
+      calls.push(`suspend ${id}`)
+      const machine = running(id)
+      if (machine) machine.suspended = true
+    },
+    resume: async (id) => {
+      calls.push(`resume ${id}`)
+      const machine = running(id)
+      if (machine) machine.suspended = false
+    },
+    stats: async (id) => {
+      const machine = running(id)
+      if (!machine) return undefined
+      const memoryMaxBytes = machine.spec.limits.memoryMb * 1024 * 1024
+      return { cpuUsec: 0, memoryBytes: 0, memoryMaxBytes, processes: 1 }
+    },
+    destroy: async (id) => {
+      calls.push(`destroy ${id}`)
+      finish(id, { exitCode: 137, signal: 9 })
+      machines.delete(id)
+    },
+    list: async () => [...machines.keys()],
+  }
+  return fake
+}

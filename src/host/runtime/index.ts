@@ -1,0 +1,16 @@
+export type {
+  Driver,
+  DriverCapabilities,
+  DriverProbe,
+  ExecRequest,
+  ExecResult,
+  ExitRecord,
+  MachineFile,
+  MachineLimits,
+  MachineMount,
+  MachineProcess,
+  MachineStats,
+  StartSpec,
+} from './driver.ts'
+export { fakeDriver, type FakeDriver } from './fake-driver.ts'
+export { openContainerDriver, type ContainerDriverOptions } from './container-driver.ts'
