@@ -1,0 +1,3 @@
+export { connectDatabase, isUniqueViolation, migrate, openDatabase, type Db } from './database.ts'
+export { loadSecretBox, secretBox, type SecretBox } from './secret-box.ts'
+export type { BuildStatus, Database, PlacementStatus, TokenScope } from './schema.ts'

@@ -1,0 +1,171 @@
+import type { ColumnType, Generated, JSONColumnType } from 'kysely'
+import type { DeployInput, DeployProgress, Release } from '#spec/release.ts'
+import type { HostRow } from '#spec/roster.ts'
+import type { Machine } from '#spec/machine.ts'
+import type { Volume } from '#spec/volume.ts'
+
+/** The tables of control. A column `number` is the numeric id that old clients want beside the text one. */
+export interface Database {
+  orgs: OrgTable
+  networks: NetworkTable
+  tokens: TokenTable
+  apps: AppTable
+  secrets: SecretTable
+  secret_pushes: SecretPushTable
+  hosts: HostTable
+  machine_placements: MachinePlacementTable
+  volume_placements: VolumePlacementTable
+  releases: ReleaseTable
+  release_progress: ReleaseProgressTable
+  builds: BuildTable
+}
+
+type Timestamp = ColumnType<Date, Date | undefined, Date>
+type NullableJson<T extends object> = ColumnType<T | null, string | null | undefined, string | null>
+
+interface OrgTable {
+  id: string
+  number: Generated<number>
+  slug: string
+  name: string
+  created_at: Timestamp
+}
+
+/** NET-1: a /48 of its own each; the number starts at 1 and is never given twice. */
+interface NetworkTable {
+  number: Generated<number>
+  org_id: string
+  name: string
+  created_at: Timestamp
+}
+
+/** What a token may do. `admin`: everything in every org; `deploy`: one app. §8.1. */
+export interface TokenScope {
+  profile: 'admin' | 'org' | 'deploy' | 'readonly'
+  org_id?: string
+  app_id?: string
+}
+
+interface TokenTable {
+  id: string
+  name: string
+  /** SHA-256 of the secret: the secret itself is shown once and never kept. */
+  hash: Buffer
+  email: string
+  scope: JSONColumnType<TokenScope>
+  created_at: Timestamp
+  expires_at: Date
+  revoked_at: Date | null
+}
+
+interface AppTable {
+  id: string
+  number: Generated<number>
+  name: string
+  org_id: string
+  network: number
+  status: ColumnType<
+    'pending' | 'deployed' | 'suspended',
+    'pending' | undefined,
+    'deployed' | 'suspended'
+  >
+  /** Grows by one with each change of any secret (SEC-4). */
+  secrets_version: Generated<number>
+  created_at: Timestamp
+  /** A deleted app frees its name at once. */
+  deleted_at: Date | null
+}
+
+interface SecretTable {
+  app_id: string
+  name: string
+  sealed: Buffer
+  digest: string
+  created_at: Timestamp
+  updated_at: Timestamp
+}
+
+/** The newest version of an app's secrets that a host is known to hold. */
+interface SecretPushTable {
+  app_id: string
+  host_id: string
+  version: number
+}
+
+interface HostTable {
+  id: string
+  row: JSONColumnType<HostRow, HostRow | string, HostRow | string>
+  first_seen_at: Timestamp
+  last_seen_at: Timestamp
+}
+
+/** `placing`: recorded, the host may or may not have made it yet. `gone`: destroyed or never made. */
+export type PlacementStatus = 'placing' | 'placed' | 'gone'
+
+interface MachinePlacementTable {
+  machine_id: string
+  app_id: string
+  name: string
+  region: string
+  host_id: string
+  host_api: string
+  status: PlacementStatus
+  /** The host's last answer, shown while the host cannot be reached (MCH-81). */
+  last_known: NullableJson<Machine>
+  created_at: Timestamp
+}
+
+interface VolumePlacementTable {
+  volume_id: string
+  app_id: string
+  name: string
+  region: string
+  size_gb: number
+  host_id: string
+  host_api: string
+  status: PlacementStatus
+  last_known: NullableJson<Volume>
+  created_at: Timestamp
+}
+
+interface ReleaseTable {
+  id: string
+  app_id: string
+  version: number
+  status: Release['status']
+  driver: Release['driver']
+  strategy: string
+  description: string
+  reason: string
+  image_ref: string | null
+  user: string
+  definition: NullableJson<Record<string, unknown>>
+  /** What the deploy was asked to do: enough to go on with it after a restart. */
+  input: NullableJson<DeployInput>
+  created_at: Timestamp
+  updated_at: Timestamp
+}
+
+interface ReleaseProgressTable {
+  release_id: string
+  seq: number
+  at: Timestamp
+  level: DeployProgress['level']
+  message: string
+  machine: string | null
+  status: Release['status'] | null
+}
+
+export type BuildStatus = 'waiting' | 'running' | 'complete' | 'failed' | 'cancelled'
+
+interface BuildTable {
+  id: string
+  app_id: string
+  status: BuildStatus
+  image_ref: string | null
+  digest: string | null
+  size: number | null
+  error: string | null
+  created_at: Timestamp
+  finished_at: Date | null
+}
