@@ -1,0 +1,2 @@
+export { LogReader, type LogQuery } from './log-reader.ts'
+export { LogSpool } from './spool.ts'

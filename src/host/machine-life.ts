@@ -1,0 +1,199 @@
+import { transition, type TransitionTable } from '#core/state-machine.ts'
+import type { MachineState } from '#spec/machine.ts'
+
+/**
+ * The life of a machine as a table (MCH-12). A transient state has exactly one piece of work; whoever finds a machine in
+ * it, after a crash too, does that work again and reports the outcome as the next event. Resting states have none.
+ * Beyond MCH-12 a machine that waits for its restart may be stopped, one that is parked after `skip_launch` goes from
+ * `created` to `stopped` (CONF-6), and a kill leads from anywhere to `destroying` (MCH-37).
+ */
+export type LifeEventName =
+  | 'start'
+  | 'park'
+  | 'ran'
+  | 'launch_failed'
+  | 'stop'
+  | 'exit_to_restart'
+  | 'exit_to_rest'
+  | 'restart'
+  | 'update'
+  | 'halted_to_start'
+  | 'halted_to_rest'
+  | 'halt_failed'
+  | 'suspend'
+  | 'suspended'
+  | 'suspend_failed'
+  | 'destroy'
+  | 'kill'
+  | 'removed'
+
+export const lifeTable: TransitionTable<MachineState, LifeEventName> = {
+  created: {
+    start: 'starting',
+    park: 'stopped',
+    stop: 'stopping',
+    update: 'updating',
+    destroy: 'destroying',
+    kill: 'destroying',
+  },
+  starting: { ran: 'started', launch_failed: 'failed', kill: 'destroying' },
+  started: {
+    stop: 'stopping',
+    exit_to_restart: 'restarting',
+    exit_to_rest: 'stopping',
+    restart: 'restarting',
+    update: 'updating',
+    suspend: 'suspending',
+    kill: 'destroying',
+  },
+  stopping: { halted_to_rest: 'stopped', halt_failed: 'failed', kill: 'destroying' },
+  stopped: {
+    start: 'starting',
+    update: 'updating',
+    destroy: 'destroying',
+    kill: 'destroying',
+  },
+  suspending: { suspended: 'suspended', suspend_failed: 'stopping', kill: 'destroying' },
+  suspended: {
+    start: 'starting',
+    stop: 'stopping',
+    update: 'updating',
+    destroy: 'destroying',
+    kill: 'destroying',
+  },
+  restarting: {
+    halted_to_start: 'starting',
+    halt_failed: 'failed',
+    stop: 'stopping',
+    kill: 'destroying',
+  },
+  updating: {
+    halted_to_start: 'starting',
+    halted_to_rest: 'stopped',
+    halt_failed: 'failed',
+    kill: 'destroying',
+  },
+  failed: {
+    start: 'starting',
+    stop: 'stopping',
+    update: 'updating',
+    destroy: 'destroying',
+    kill: 'destroying',
+  },
+  destroying: { removed: 'destroyed' },
+  destroyed: {},
+}
+
+/** How a running process is brought down. */
+export interface Halt {
+  signal: string
+  timeoutMs: number
+  /** Let the edges finish what they have in flight first. */
+  drain: boolean
+}
+
+/** What is on disk about a machine's life: the state and all that its work needs when it is done again. */
+export interface Life {
+  state: MachineState
+  /** What follows a halt. */
+  after: 'start' | 'rest'
+  halt: Halt | null
+  /** Thaw what is in memory instead of a cold start. */
+  resume: boolean
+  /** The restart waits until then; milliseconds since the epoch. */
+  startAt: number | null
+  /** In the middle of an update or restart, until it is ready for traffic again. */
+  returning: boolean
+}
+
+export type LifeEvent =
+  | { type: 'start' | 'park' | 'ran' | 'launch_failed' | 'halted' | 'halt_failed' }
+  | { type: 'suspend' | 'suspended' | 'destroy' | 'removed' }
+  | { type: 'stop' | 'restart' | 'suspend_failed'; halt: Halt }
+  | { type: 'kill' }
+  | { type: 'exited'; restartInMs: number | null }
+  | { type: 'update'; halt: Halt; launch: boolean }
+
+export type Work = 'launch' | 'halt' | 'suspend' | 'remove'
+export type Effect = { type: 'work'; work: Work } | { type: 'announce' }
+
+export const newLife = (after: 'start' | 'rest'): Life => ({
+  state: 'created',
+  after,
+  halt: null,
+  resume: false,
+  startAt: null,
+  returning: false,
+})
+
+/** The one piece of work of a state, undefined where the machine rests. */
+export function workOf(state: MachineState): Work | undefined {
+  if (state === 'starting') return 'launch'
+  if (state === 'stopping' || state === 'restarting' || state === 'updating') return 'halt'
+  if (state === 'suspending') return 'suspend'
+  return state === 'destroying' ? 'remove' : undefined
+}
+
+function nameOf(life: Life, event: LifeEvent): LifeEventName {
+  if (event.type === 'halted') return life.after === 'start' ? 'halted_to_start' : 'halted_to_rest'
+  if (event.type === 'exited')
+    return event.restartInMs === null ? 'exit_to_rest' : 'exit_to_restart'
+  return event.type
+}
+
+const atOnce: Halt = { signal: 'SIGKILL', timeoutMs: 0, drain: false }
+
+/** The fields beside the state that an event sets. */
+function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> {
+  switch (event.type) {
+    case 'start':
+      return { after: 'rest', resume: life.state === 'suspended', returning: false }
+    case 'stop':
+    case 'suspend_failed':
+      return { after: 'rest', halt: event.halt, resume: false, startAt: null, returning: false }
+    case 'restart':
+      return { after: 'start', halt: event.halt, returning: true, startAt: null }
+    case 'exited':
+      return event.restartInMs === null
+        ? { after: 'rest', halt: atOnce, returning: false }
+        : { after: 'start', halt: atOnce, returning: true, startAt: now + event.restartInMs }
+    case 'update':
+      return {
+        after: event.launch ? 'start' : 'rest',
+        halt: event.halt,
+        resume: false,
+        startAt: null,
+        returning: event.launch,
+      }
+    case 'kill':
+    case 'destroy':
+      return { after: 'rest', halt: atOnce, resume: false, startAt: null, returning: false }
+    case 'launch_failed':
+    case 'halt_failed':
+      return { returning: false, resume: false, halt: null, startAt: null }
+    case 'halted':
+      return { halt: null, startAt: null }
+    case 'ran':
+      return { resume: false }
+    default:
+      return {}
+  }
+}
+
+/**
+ * The next life and what must be done for it. Pure; `now` is milliseconds since the epoch.
+ * @throws Fault `precondition_failed` for an event that is not legal in the present state
+ */
+export function step(
+  life: Life,
+  event: LifeEvent,
+  now: number,
+  what = 'the machine',
+): { life: Life; effects: Effect[] } {
+  const state = transition(lifeTable, what, life.state, nameOf(life, event))
+  const next: Life = { ...life, ...consequences(life, event, now), state }
+  const work = workOf(state)
+  const effects: Effect[] = [{ type: 'announce' }]
+  if (work) effects.push({ type: 'work', work })
+  return { life: next, effects }
+}
