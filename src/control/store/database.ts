@@ -1,6 +1,6 @@
 import { Kysely, Migrator, PostgresDialect, type Migration } from 'kysely'
-import pg from 'pg'
-import { Fault } from '#core/fault.ts'
+import { Pool, types } from 'pg'
+import { Fault, messageOf } from '#core/fault.ts'
 import { systemClock } from '#core/clock.ts'
 import type { Logger } from '#sys/log.ts'
 import * as first from './migrations/0001-first.ts'
@@ -14,14 +14,14 @@ const migrations: Record<string, Migration> = {
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.
-pg.types.setTypeParser(pg.types.builtins.INT8, Number)
+types.setTypeParser(types.builtins.INT8, Number)
 
 /**
  * A pool of connections to PostgreSQL. The URL may name a unix socket's folder:
  * `postgres://user@/database?host=/folder&port=5432`.
  */
 export function openDatabase(url: string, log: Logger): Db {
-  const pool = new pg.Pool({
+  const pool = new Pool({
     connectionString: url,
     max: 16,
     connectionTimeoutMillis: 5_000,
@@ -42,7 +42,7 @@ export async function migrate(db: Db): Promise<void> {
   const failed = results?.find((result) => result.status === 'Error')
   throw new Fault(
     'native_failed',
-    `database migration ${failed?.migrationName ?? ''} failed: ${error instanceof Error ? error.message : String(error)}`,
+    `database migration ${failed?.migrationName ?? ''} failed: ${messageOf(error)}`,
     { cause: error },
   )
 }
@@ -60,7 +60,7 @@ export async function connectDatabase(url: string, log: Logger, timeoutMs = 30_0
         await db.destroy()
         throw new Fault(
           'native_failed',
-          `the database does not answer: ${(error as Error).message}; is PostgreSQL running?`,
+          `the database does not answer: ${messageOf(error)}; is PostgreSQL running?`,
           { cause: error },
         )
       }

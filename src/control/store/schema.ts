@@ -99,8 +99,11 @@ interface HostTable {
   last_seen_at: Timestamp
 }
 
-/** `placing`: recorded, the host may or may not have made it yet. `gone`: destroyed or never made. */
-export type PlacementStatus = 'placing' | 'placed' | 'gone'
+/**
+ * `placing`: recorded, the host may or may not have made it yet. `doomed`: its maker was told that it failed, or its app is
+ * deleted, so it is destroyed as soon as its host answers. `gone`: destroyed, or never made.
+ */
+export type PlacementStatus = 'placing' | 'placed' | 'doomed' | 'gone'
 
 interface MachinePlacementTable {
   machine_id: string
@@ -110,6 +113,8 @@ interface MachinePlacementTable {
   host_id: string
   host_api: string
   status: PlacementStatus
+  /** The process that is placing it, so that what a dead one left behind is found. */
+  placed_by: string
   /** The host's last answer, shown while the host cannot be reached (MCH-81). */
   last_known: NullableJson<Machine>
   created_at: Timestamp
@@ -124,6 +129,8 @@ interface VolumePlacementTable {
   host_id: string
   host_api: string
   status: PlacementStatus
+  /** The process that is placing it, so that what a dead one left behind is found. */
+  placed_by: string
   last_known: NullableJson<Volume>
   created_at: Timestamp
 }

@@ -1,4 +1,4 @@
-import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '#core/fault.ts'
@@ -8,6 +8,8 @@ import { readTextFile, writeFileAtomic } from '#sys/files.ts'
 export interface SecretBox {
   seal(plain: string, label: string): Buffer
   open(sealed: Buffer, label: string): string
+  /** SEC-1: changes with the value, and tells nothing about it to whoever lacks the key. 16 hexadecimal characters. */
+  digest(plain: string, label: string): string
 }
 
 const nonceBytes = 12
@@ -39,6 +41,8 @@ export function secretBox(key: Buffer): SecretBox {
         )
       }
     },
+    digest: (plain, label) =>
+      createHmac('sha256', key).update(`${label}=${plain}`).digest('hex').slice(0, 16),
   }
 }
 

@@ -71,11 +71,13 @@ const statements = [
     host_id text not null,
     host_api text not null,
     status text not null,
+    placed_by text not null,
     last_known jsonb,
     created_at timestamptz not null default now()
   )`,
   // MCH-10: a machine's name is unique in its app while it exists.
-  `create unique index machine_live_name on machine_placements (app_id, name) where status <> 'gone'`,
+  `create unique index machine_live_name on machine_placements (app_id, name)
+    where status in ('placing', 'placed')`,
   `create index machine_by_app on machine_placements (app_id)`,
   `create table volume_placements (
     volume_id text primary key,
@@ -86,6 +88,7 @@ const statements = [
     host_id text not null,
     host_api text not null,
     status text not null,
+    placed_by text not null,
     last_known jsonb,
     created_at timestamptz not null default now()
   )`,

@@ -1,0 +1,183 @@
+import { Fault } from '#core/fault.ts'
+import { generatedName, newAppId } from '#core/ids.ts'
+import { appNameSchema, type App } from '#spec/app.ts'
+import type { AppRef } from '#spec/host-api.ts'
+import type { ControlContext } from '../context.ts'
+import { ensureNetwork, type Org } from '../orgs/index.ts'
+import { isUniqueViolation } from '../store/index.ts'
+
+export interface AppRecord {
+  id: string
+  number: number
+  name: string
+  org: Org
+  network: number
+  networkName: string
+  status: App['status']
+  secretsVersion: number
+  createdAt: Date
+}
+
+type Store = Pick<ControlContext, 'db'>
+
+function selectApps(ctx: Store) {
+  return ctx.db
+    .selectFrom('apps')
+    .innerJoin('orgs', 'orgs.id', 'apps.org_id')
+    .innerJoin('networks', 'networks.number', 'apps.network')
+    .select([
+      'apps.id',
+      'apps.number',
+      'apps.name',
+      'apps.network',
+      'apps.status',
+      'apps.secrets_version',
+      'apps.created_at',
+      'orgs.id as org_id',
+      'orgs.number as org_number',
+      'orgs.slug as org_slug',
+      'orgs.name as org_name',
+      'networks.name as network_name',
+    ])
+    .where('apps.deleted_at', 'is', null)
+}
+
+type Row = Awaited<ReturnType<ReturnType<typeof selectApps>['executeTakeFirstOrThrow']>>
+
+const toRecord = (row: Row): AppRecord => ({
+  id: row.id,
+  number: row.number,
+  name: row.name,
+  org: { id: row.org_id, number: row.org_number, slug: row.org_slug, name: row.org_name },
+  network: row.network,
+  networkName: row.network_name,
+  status: row.status,
+  secretsVersion: row.secrets_version,
+  createdAt: row.created_at,
+})
+
+/** The live app with this name. */
+export async function findApp(ctx: Store, name: string): Promise<AppRecord | undefined> {
+  const row = await selectApps(ctx).where('apps.name', '=', name).executeTakeFirst()
+  return row && toRecord(row)
+}
+
+/** Like `findApp`; none is a `not_found` fault. */
+export async function getApp(ctx: Store, name: string): Promise<AppRecord> {
+  const app = await findApp(ctx, name)
+  if (!app) throw new Fault('not_found', `app not found: there is no app named ${name}`)
+  return app
+}
+
+/** The live app with this id; none is a `not_found` fault. */
+export async function getAppById(ctx: Store, id: string): Promise<AppRecord> {
+  const row = await selectApps(ctx).where('apps.id', '=', id).executeTakeFirst()
+  if (!row) throw new Fault('not_found', `app not found: there is no app with id ${id}`)
+  return toRecord(row)
+}
+
+export async function listApps(ctx: Store, filter: { orgId?: string } = {}): Promise<AppRecord[]> {
+  let query = selectApps(ctx).orderBy('apps.name')
+  if (filter.orgId !== undefined) query = query.where('apps.org_id', '=', filter.orgId)
+  return (await query.execute()).map(toRecord)
+}
+
+/** Makes an app. Without a name one is generated. Faults: `invalid`, `name_taken`. SEC-30. */
+export async function createApp(
+  ctx: Store,
+  input: { name?: string | null | undefined; org: Org; network?: string | null | undefined },
+): Promise<AppRecord> {
+  const wanted = input.name || undefined
+  const checked = appNameSchema.safeParse(wanted ?? 'generated')
+  if (!checked.success) {
+    throw new Fault('invalid', `app name "${wanted}" ${checked.error.issues[0]?.message}`)
+  }
+  const network = await ensureNetwork(ctx, input.org.id, input.network || 'default')
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const name = wanted ?? generatedName()
+    try {
+      await ctx.db
+        .insertInto('apps')
+        .values({ id: newAppId(), name, org_id: input.org.id, network, deleted_at: null })
+        .execute()
+      return await getApp(ctx, name)
+    } catch (error) {
+      if (!isUniqueViolation(error, 'apps_live_name')) throw error
+      if (wanted !== undefined) break
+    }
+  }
+  throw new Fault('name_taken', `Name has already been taken: ${wanted ?? 'every generated name'}`)
+}
+
+/** The first machine or release makes a pending app a deployed one. */
+export async function markDeployed(ctx: Store, app: Pick<AppRecord, 'id'>): Promise<void> {
+  await ctx.db
+    .updateTable('apps')
+    .set({ status: 'deployed' })
+    .where('id', '=', app.id)
+    .where('status', '=', 'pending')
+    .execute()
+}
+
+/** How hosts name the app. */
+export const appRef = (app: AppRecord): AppRef => ({
+  id: app.id,
+  name: app.name,
+  org: app.org.slug,
+  network: app.network,
+})
+
+/** §5.1: apps as clients see them, with the number of their machines and volumes. */
+export async function describeApps(
+  ctx: Pick<ControlContext, 'db' | 'settings'>,
+  apps: readonly AppRecord[],
+): Promise<App[]> {
+  if (apps.length === 0) return []
+  const ids = apps.map((app) => app.id)
+  const count = (table: 'machine_placements' | 'volume_placements') =>
+    ctx.db
+      .selectFrom(table)
+      .select(['app_id', (eb) => eb.fn.countAll<number>().as('count')])
+      .where('app_id', 'in', ids)
+      .where('status', '=', 'placed')
+      .groupBy('app_id')
+      .execute()
+  const [machines, volumes] = await Promise.all([
+    count('machine_placements'),
+    count('volume_placements'),
+  ])
+  const countOf = (rows: typeof machines, id: string) =>
+    rows.find((row) => row.app_id === id)?.count ?? 0
+  return apps.map((app) => ({
+    id: app.id,
+    name: app.name,
+    internal_numeric_id: app.number,
+    network: app.networkName,
+    status: app.status,
+    machine_count: countOf(machines, app.id),
+    volume_count: countOf(volumes, app.id),
+    organization: {
+      name: app.org.name,
+      slug: app.org.slug,
+      internal_numeric_id: app.org.number,
+    },
+    created_at: app.createdAt.toISOString(),
+    ...whereItAnswers(ctx, app.name),
+  }))
+}
+
+/** The app's name in this cloud's domain and its URLs with the ports that the edge listens on. */
+export function whereItAnswers(
+  ctx: Pick<ControlContext, 'settings'>,
+  name: string,
+): { hostname: string; urls: string[] } {
+  const { domain, http_port, https_port } = ctx.settings
+  const hostname = `${name}.${domain}`
+  return {
+    hostname,
+    urls: [
+      `http://${hostname}${http_port === 80 ? '' : `:${http_port}`}`,
+      `https://${hostname}${https_port === 443 ? '' : `:${https_port}`}`,
+    ],
+  }
+}

@@ -1,0 +1,13 @@
+export {
+  appRef,
+  createApp,
+  describeApps,
+  findApp,
+  getApp,
+  getAppById,
+  listApps,
+  markDeployed,
+  whereItAnswers,
+  type AppRecord,
+} from './apps.ts'
+export { listSecrets, openSecrets, setSecrets } from './secrets.ts'

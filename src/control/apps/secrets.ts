@@ -1,0 +1,129 @@
+import { Fault } from '#core/fault.ts'
+import { limits } from '#core/limits.ts'
+import { secretsInputSchema, type Secret } from '#spec/app.ts'
+import type { AppSecrets } from '#spec/host-api.ts'
+import type { ControlContext } from '../context.ts'
+import type { AppRecord } from './apps.ts'
+
+type Store = Pick<ControlContext, 'db' | 'secretBox'>
+type AppId = Pick<AppRecord, 'id' | 'name'>
+
+const labelOf = (app: AppId, name: string) => `${app.id}:${name}`
+
+/** SEC-1: names and digests; values only with `showValues`, for callers that may see them. */
+export async function listSecrets(
+  ctx: Store,
+  app: AppId,
+  options: { showValues?: boolean } = {},
+): Promise<(Secret & { value?: string })[]> {
+  const rows = await ctx.db
+    .selectFrom('secrets')
+    .selectAll()
+    .where('app_id', '=', app.id)
+    .orderBy('name')
+    .execute()
+  return rows.map((row) => ({
+    name: row.name,
+    digest: row.digest,
+    created_at: row.created_at.toISOString(),
+    updated_at: row.updated_at.toISOString(),
+    ...(options.showValues
+      ? { value: ctx.secretBox.open(row.sealed, labelOf(app, row.name)) }
+      : {}),
+  }))
+}
+
+/**
+ * SEC-4: sets and, with null, deletes; all or nothing. Returns the new version and all secrets. Storing is staging: running
+ * machines keep what they have. Faults: `invalid` (SEC-7: bad name), `too_large`, `limit_reached`.
+ */
+export async function setSecrets(
+  ctx: Store,
+  app: AppId,
+  values: Record<string, string | null>,
+): Promise<{ version: number; secrets: Secret[] }> {
+  checkValues(values)
+  const version = await ctx.db.transaction().execute(async (trx) => {
+    // The update locks the app's row: changes of one app's secrets happen one after the other.
+    const { secrets_version } = await trx
+      .updateTable('apps')
+      .set((eb) => ({ secrets_version: eb('secrets_version', '+', 1) }))
+      .where('id', '=', app.id)
+      .returning('secrets_version')
+      .executeTakeFirstOrThrow()
+    for (const [name, value] of Object.entries(values)) {
+      if (value === null) {
+        await trx
+          .deleteFrom('secrets')
+          .where('app_id', '=', app.id)
+          .where('name', '=', name)
+          .execute()
+        continue
+      }
+      const label = labelOf(app, name)
+      const sealed = ctx.secretBox.seal(value, label)
+      const digest = ctx.secretBox.digest(value, label)
+      await trx
+        .insertInto('secrets')
+        .values({ app_id: app.id, name, sealed, digest })
+        .onConflict((c) =>
+          c.columns(['app_id', 'name']).doUpdateSet({ sealed, digest, updated_at: new Date() }),
+        )
+        .execute()
+    }
+    const { count } = await trx
+      .selectFrom('secrets')
+      .select((eb) => eb.fn.countAll<number>().as('count'))
+      .where('app_id', '=', app.id)
+      .executeTakeFirstOrThrow()
+    if (count > limits.secretsPerAppMax) {
+      throw new Fault('limit_reached', `an app has at most ${limits.secretsPerAppMax} secrets`)
+    }
+    return secrets_version
+  })
+  return { version, secrets: await listSecrets(ctx, app) }
+}
+
+function checkValues(values: Record<string, string | null>): void {
+  const checked = secretsInputSchema.safeParse({ values })
+  if (!checked.success) {
+    const issue = checked.error.issues[0]
+    const name = String(issue?.path[1] ?? '')
+    // A key that does not fit the schema of names carries its reasons one level down.
+    const reason =
+      issue?.code === 'invalid_key' ? issue.issues[0]?.message : (issue?.message ?? 'is invalid')
+    throw new Fault('invalid', `secret name "${name}" ${reason}`)
+  }
+  for (const [name, value] of Object.entries(values)) {
+    if (value !== null && Buffer.byteLength(value) > limits.secretBytesMax) {
+      throw new Fault(
+        'too_large',
+        `secret ${name} is larger than the limit of ${limits.secretBytesMax} bytes`,
+      )
+    }
+  }
+}
+
+/** SEC-2: all secrets in the clear, with their version, to be sent to hosts. */
+export async function openSecrets(ctx: Store, app: AppId): Promise<AppSecrets> {
+  // One snapshot, so that the version is that of the values.
+  return ctx.db
+    .transaction()
+    .setIsolationLevel('repeatable read')
+    .execute(async (trx) => {
+      const { secrets_version } = await trx
+        .selectFrom('apps')
+        .select('secrets_version')
+        .where('id', '=', app.id)
+        .executeTakeFirstOrThrow()
+      const rows = await trx
+        .selectFrom('secrets')
+        .select(['name', 'sealed'])
+        .where('app_id', '=', app.id)
+        .execute()
+      const values = Object.fromEntries(
+        rows.map((row) => [row.name, ctx.secretBox.open(row.sealed, labelOf(app, row.name))]),
+      )
+      return { version: secrets_version, values }
+    })
+}

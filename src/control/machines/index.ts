@@ -1,0 +1,31 @@
+export {
+  acquireLease,
+  currentLease,
+  destroyMachine,
+  execMachine,
+  machineAction,
+  machineMetadata,
+  machineVerbs,
+  releaseLease,
+  setMachineMetadata,
+  updateMachine,
+  type ActOptions,
+  type MachineVerb,
+} from './act.ts'
+export { createMachine, type CreateOptions } from './create.ts'
+export { appLogs, type LogFilter } from './logs.ts'
+export { destroyAbandoned } from './janitor.ts'
+export { doomMachines } from './placements.ts'
+export { oneAtATime } from './one-at-a-time.ts'
+export {
+  getMachine,
+  listMachines,
+  machineEvents,
+  machineProcesses,
+  machineRouted,
+  machineVersions,
+  type MachineFilter,
+} from './read.ts'
+export { appsWithStaleSecrets, pushSecrets } from './secrets-push.ts'
+export { describeIssue } from './validate.ts'
+export { waitMachine, type WaitOptions } from './wait.ts'

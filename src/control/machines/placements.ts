@@ -1,0 +1,185 @@
+import { hostname } from 'node:os'
+import { sql } from 'kysely'
+import type { Machine } from '#spec/machine.ts'
+import { isAlive, processStartTime } from '#sys/process.ts'
+import type { AppRecord } from '../apps/index.ts'
+import type { ControlContext } from '../context.ts'
+import type { HostRef } from '../hosts/index.ts'
+import type { PlacementStatus } from '../store/index.ts'
+
+export interface MachinePlacement extends HostRef {
+  machine_id: string
+  name: string
+  region: string
+  status: PlacementStatus
+  last_known: Machine | null
+}
+
+type Store = Pick<ControlContext, 'db'>
+
+const columns = [
+  'machine_id',
+  'name',
+  'region',
+  'status',
+  'host_id',
+  'host_api',
+  'last_known',
+] as const
+
+/** Longer than any create takes: after it, whoever was placing has given up or died. */
+const placingMsMax = 15 * 60_000
+
+/** `host:pid:start`: names this very process, so that another can tell when it is dead. */
+export const thisPlacer = `${hostname()}:${process.pid}:${processStartTime(process.pid) ?? 0}`
+
+function placerLives(placer: string): boolean {
+  const [host, pid, startTime] = placer.split(':')
+  if (host !== hostname()) return true
+  return isAlive({ pid: Number(pid), startTime: Number(startTime) })
+}
+
+/** The app's machines, oldest first: those that exist, and with `includeGone` those that did. */
+export async function placementsOf(
+  ctx: Store,
+  app: Pick<AppRecord, 'id'>,
+  options: { includeGone?: boolean } = {},
+): Promise<MachinePlacement[]> {
+  const statuses: PlacementStatus[] = options.includeGone ? ['placed', 'gone'] : ['placed']
+  return ctx.db
+    .selectFrom('machine_placements')
+    .select(columns)
+    .where('app_id', '=', app.id)
+    .where('status', 'in', statuses)
+    .orderBy('created_at')
+    .limit(20_000)
+    .execute()
+}
+
+export async function findPlacement(
+  ctx: Store,
+  app: Pick<AppRecord, 'id'>,
+  id: string,
+): Promise<MachinePlacement | undefined> {
+  return ctx.db
+    .selectFrom('machine_placements')
+    .select(columns)
+    .where('machine_id', '=', id)
+    .where('app_id', '=', app.id)
+    .where('status', 'in', ['placed', 'gone'])
+    .executeTakeFirst()
+}
+
+/** MCH-90: the hosts of the app's machines, one entry for each, with those being placed right now. */
+export async function hostsOfApp(ctx: Store, app: Pick<AppRecord, 'id'>): Promise<HostRef[]> {
+  return ctx.db
+    .selectFrom('machine_placements')
+    .select(['host_id', 'host_api'])
+    .where('app_id', '=', app.id)
+    .where('status', 'in', ['placing', 'placed'])
+    .execute()
+}
+
+/** Step one of a create. Throws the unique violation of `machine_live_name` when the name is in use. */
+export async function recordPlacement(
+  ctx: Store,
+  app: Pick<AppRecord, 'id'>,
+  placement: { id: string; name: string; region: string } & HostRef,
+): Promise<void> {
+  await ctx.db
+    .insertInto('machine_placements')
+    .values({
+      machine_id: placement.id,
+      app_id: app.id,
+      name: placement.name,
+      region: placement.region,
+      host_id: placement.host_id,
+      host_api: placement.host_api,
+      status: 'placing',
+      placed_by: thisPlacer,
+    })
+    .execute()
+}
+
+export async function setPlacementStatus(
+  ctx: Store,
+  id: string,
+  status: PlacementStatus,
+): Promise<void> {
+  await ctx.db
+    .updateTable('machine_placements')
+    .set({ status })
+    .where('machine_id', '=', id)
+    .execute()
+}
+
+/** Forgets a placement whose machine was never made. */
+export async function erasePlacement(ctx: Store, id: string): Promise<void> {
+  await ctx.db.deleteFrom('machine_placements').where('machine_id', '=', id).execute()
+}
+
+/** All of the app's machines are to go, reachable or not. */
+export async function doomMachines(ctx: Store, app: Pick<AppRecord, 'id'>): Promise<void> {
+  await ctx.db
+    .updateTable('machine_placements')
+    .set({ status: 'doomed' })
+    .where('app_id', '=', app.id)
+    .where('status', 'in', ['placing', 'placed'])
+    .execute()
+}
+
+/** Machines that nobody wants, and those whose maker died before it was done. */
+export async function abandonedPlacements(
+  ctx: Store,
+  options: { now: number; appId?: string },
+): Promise<MachinePlacement[]> {
+  let query = ctx.db
+    .selectFrom('machine_placements')
+    .select([...columns, 'placed_by', 'created_at'])
+    .where('status', 'in', ['placing', 'doomed'])
+    .limit(1_000)
+  if (options.appId !== undefined) query = query.where('app_id', '=', options.appId)
+  const rows = await query.execute()
+  return rows.filter(
+    (row) =>
+      row.status === 'doomed' ||
+      !placerLives(row.placed_by) ||
+      options.now - row.created_at.getTime() > placingMsMax,
+  )
+}
+
+const remembered = new WeakMap<object, Map<string, string>>()
+
+/**
+ * Keeps the host's last answer about a machine, written only when something changed. The nonce is never kept, and only
+ * the newest events are.
+ */
+export async function remember(ctx: Store, machine: Machine): Promise<void> {
+  let marks = remembered.get(ctx.db)
+  if (!marks) remembered.set(ctx.db, (marks = new Map()))
+  const mark = `${machine.instance_id} ${machine.state} ${machine.updated_at} ${machine.cordoned}`
+  if (marks.get(machine.id) === mark) return
+  const { nonce: _, ...rest } = machine
+  const copy = { ...rest, events: machine.events.slice(0, 20) }
+  const gone = machine.state === 'destroyed'
+  await ctx.db
+    .updateTable('machine_placements')
+    .set({ last_known: JSON.stringify(copy), ...(gone ? { status: 'gone' as const } : {}) })
+    .where('machine_id', '=', machine.id)
+    .where('status', '<>', 'doomed')
+    .execute()
+  if (gone) marks.delete(machine.id)
+  else marks.set(machine.id, mark)
+}
+
+/** MCH-37: the machine is gone; its last known form stays readable, as destroyed. */
+export async function markGone(ctx: Store, id: string): Promise<void> {
+  await ctx.db
+    .updateTable('machine_placements')
+    .set({
+      status: 'gone',
+      last_known: sql`jsonb_set(last_known, '{state}', '"destroyed"')`,
+    })
+    .where('machine_id', '=', id)
+    .execute()
+}

@@ -1,0 +1,90 @@
+import { messageOf } from '#core/fault.ts'
+import { openSecrets, type AppRecord } from '../apps/index.ts'
+import type { ControlContext } from '../context.ts'
+import { callHost, type HostRef } from '../hosts/index.ts'
+import { hostsOfApp } from './placements.ts'
+
+/** Remembers that a host holds at least this version. */
+export async function notePushed(
+  ctx: ControlContext,
+  app: Pick<AppRecord, 'id'>,
+  hostId: string,
+  version: number,
+): Promise<void> {
+  await ctx.db
+    .insertInto('secret_pushes')
+    .values({ app_id: app.id, host_id: hostId, version })
+    .onConflict((c) =>
+      c.columns(['app_id', 'host_id']).doUpdateSet((eb) => ({
+        version: eb.fn<number>('greatest', [eb.ref('secret_pushes.version'), eb.val(version)]),
+      })),
+    )
+    .execute()
+}
+
+/**
+ * SEC-3: gives every host of the app the newest secrets, for the next start of its machines. Returns the hosts that did not
+ * answer: the janitor gives it to them when they are back.
+ */
+export async function pushSecrets(ctx: ControlContext, app: AppRecord): Promise<string[]> {
+  const refs = await hostsOfApp(ctx, app)
+  const hosts = [...new Map(refs.map((ref) => [ref.host_id, ref])).values()]
+  const secrets = await openSecrets(ctx, app)
+  const missed: string[] = []
+  await Promise.all(
+    hosts.map(async (host) => {
+      try {
+        await callHost(ctx, host, {
+          method: 'PUT',
+          path: `/v1/apps/${encodeURIComponent(app.name)}/secrets`,
+          body: secrets,
+        })
+        await notePushed(ctx, app, host.host_id, secrets.version)
+      } catch (error) {
+        missed.push(host.host_id)
+        ctx.log.warn(
+          { app: app.name, host: host.host_id, error: messageOf(error) },
+          'secrets not pushed; tried again when the host answers',
+        )
+      }
+    }),
+  )
+  return missed
+}
+
+/** Before a start: the machine's host gets the newest secrets unless it has them. */
+export async function refreshSecrets(
+  ctx: ControlContext,
+  app: AppRecord,
+  host: HostRef,
+): Promise<void> {
+  const row = await ctx.db
+    .selectFrom('secret_pushes')
+    .select('version')
+    .where('app_id', '=', app.id)
+    .where('host_id', '=', host.host_id)
+    .executeTakeFirst()
+  if ((row?.version ?? 0) >= app.secretsVersion) return
+  const secrets = await openSecrets(ctx, app)
+  const path = `/v1/apps/${encodeURIComponent(app.name)}/secrets`
+  await callHost(ctx, host, { method: 'PUT', path, body: secrets })
+  await notePushed(ctx, app, host.host_id, secrets.version)
+}
+
+/** Apps with a host that holds older secrets than it should. */
+export async function appsWithStaleSecrets(ctx: ControlContext): Promise<string[]> {
+  const rows = await ctx.db
+    .selectFrom('apps')
+    .innerJoin('machine_placements as m', 'm.app_id', 'apps.id')
+    .leftJoin('secret_pushes as p', (join) =>
+      join.onRef('p.app_id', '=', 'apps.id').onRef('p.host_id', '=', 'm.host_id'),
+    )
+    .select('apps.id')
+    .distinct()
+    .where('apps.deleted_at', 'is', null)
+    .where('m.status', '=', 'placed')
+    .whereRef('apps.secrets_version', '>', (eb) => eb.fn.coalesce('p.version', eb.lit(0)))
+    .limit(500)
+    .execute()
+  return rows.map((row) => row.id)
+}

@@ -1,0 +1,65 @@
+import { Fault } from '#core/fault.ts'
+import { newOrgId } from '#core/ids.ts'
+import type { ControlContext } from '../context.ts'
+
+export interface Org {
+  id: string
+  number: number
+  slug: string
+  name: string
+}
+
+type Store = Pick<ControlContext, 'db'>
+
+/** The organisation that every user has. SEC-30. */
+export const personalSlug = 'personal'
+
+/** Makes an organisation, or returns the one that has the slug. */
+export async function ensureOrg(ctx: Store, slug: string, name: string): Promise<Org> {
+  const found = await findOrg(ctx, slug)
+  if (found) return found
+  await ctx.db
+    .insertInto('orgs')
+    .values({ id: newOrgId(), slug, name })
+    .onConflict((c) => c.column('slug').doNothing())
+    .execute()
+  const org = await findOrg(ctx, slug)
+  if (!org) throw new Fault('internal', `organization ${slug} vanished while it was made`)
+  return org
+}
+
+export async function findOrg(ctx: Store, slug: string): Promise<Org | undefined> {
+  return ctx.db
+    .selectFrom('orgs')
+    .select(['id', 'number', 'slug', 'name'])
+    .where('slug', '=', slug)
+    .executeTakeFirst()
+}
+
+/** All organisations, or only the one with `id`. */
+export async function listOrgs(ctx: Store, id?: string): Promise<Org[]> {
+  let query = ctx.db.selectFrom('orgs').select(['id', 'number', 'slug', 'name']).orderBy('number')
+  if (id !== undefined) query = query.where('id', '=', id)
+  return query.execute()
+}
+
+/** NET-1: the number of an org's network; the first use of a name makes it. */
+export async function ensureNetwork(ctx: Store, orgId: string, name: string): Promise<number> {
+  const find = () =>
+    ctx.db
+      .selectFrom('networks')
+      .select('number')
+      .where('org_id', '=', orgId)
+      .where('name', '=', name)
+      .executeTakeFirst()
+  const found = await find()
+  if (found) return found.number
+  await ctx.db
+    .insertInto('networks')
+    .values({ org_id: orgId, name })
+    .onConflict((c) => c.columns(['org_id', 'name']).doNothing())
+    .execute()
+  const made = await find()
+  if (!made) throw new Fault('internal', `network ${name} vanished while it was made`)
+  return made.number
+}

@@ -1,0 +1,10 @@
+export {
+  createVolume,
+  destroyAbandonedVolumes,
+  destroyVolume,
+  doomVolumes,
+  findVolume,
+  getVolume,
+  listVolumes,
+  type VolumePlacement,
+} from './volumes.ts'
