@@ -1,0 +1,5 @@
+export { openImageStore } from './store.ts'
+export type { ImageStore, ImageStoreOptions, LocalImage } from './store.ts'
+export type { ImageConfig } from './manifest.ts'
+export { formatReference, parseReference } from './reference.ts'
+export type { ImageReference } from './reference.ts'

@@ -1,0 +1,88 @@
+import { spawn } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+export interface ImageRegistry {
+  /** `http://127.0.0.1:PORT`, what a mirror setting wants. */
+  url: string
+  /** `127.0.0.1:PORT`, as it stands in image references. */
+  host: string
+  close(): Promise<void>
+}
+
+export interface ImageRegistryOptions {
+  /** Storage; several registries may read one folder at the same time. */
+  dir: string
+  port?: number
+  /** Lines for the `auth:` section of its configuration, indented by two spaces. */
+  auth?: string
+}
+
+export async function freePort(): Promise<number> {
+  const server = net.createServer()
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  const { port } = server.address() as net.AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+function configuration(options: { dir: string; port: number; auth?: string }): string {
+  return `version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage:
+  filesystem: {rootdirectory: ${options.dir}}
+  delete: {enabled: true}
+http: {addr: '127.0.0.1:${options.port}', secret: only-for-tests}
+${options.auth ? `auth:\n${options.auth}` : ''}`
+}
+
+/** Starts Debian's docker-registry on loopback and waits until it answers. `close` stops it; the storage stays. */
+export async function startImageRegistry(options: ImageRegistryOptions): Promise<ImageRegistry> {
+  mkdirSync(options.dir, { recursive: true })
+  const port = options.port ?? (await freePort())
+  const folder = mkdtempSync(join(tmpdir(), 'hangar-registry-'))
+  const configFile = join(folder, 'config.yml')
+  writeFileSync(configFile, configuration({ ...options, port }))
+  const child = spawn('docker-registry', ['serve', configFile], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  let words = ''
+  child.stderr.on('data', (chunk: Buffer) => (words = (words + chunk.toString()).slice(-2000)))
+  let dead: string | undefined
+  const ended = new Promise<void>((resolve) => {
+    child.on('error', (error) => {
+      dead = `cannot run docker-registry: ${error.message}`
+      resolve()
+    })
+    child.on('close', (code) => {
+      dead ??= `docker-registry ended with exit code ${code}: ${words}`
+      resolve()
+    })
+  })
+  const onExit = () => child.kill('SIGKILL')
+  process.on('exit', onExit)
+  const close = async () => {
+    child.kill('SIGTERM')
+    await ended
+    process.off('exit', onExit)
+    rmSync(folder, { recursive: true, force: true })
+  }
+  const url = `http://127.0.0.1:${port}`
+  for (let tries = 0; tries < 500; tries++) {
+    const status = await fetch(`${url}/v2/`).then(
+      (response) => response.status,
+      () => 0,
+    )
+    if (status === 200 || status === 401) return { url, host: `127.0.0.1:${port}`, close }
+    if (dead !== undefined) break
+    await sleep(20)
+  }
+  await close()
+  throw new Error(dead ?? `docker-registry did not answer on ${url}: ${words}`)
+}
