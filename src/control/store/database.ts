@@ -4,6 +4,7 @@ import { Fault, messageOf } from '#core/fault.ts'
 import { systemClock } from '#core/clock.ts'
 import type { Logger } from '#sys/log.ts'
 import * as first from './migrations/0001-first.ts'
+import * as releaseRuns from './migrations/0002-release-runs.ts'
 import type { Database } from './schema.ts'
 
 export type Db = Kysely<Database>
@@ -11,6 +12,7 @@ export type Db = Kysely<Database>
 /** Every migration in order. One that has run anywhere is never edited again. */
 const migrations: Record<string, Migration> = {
   '0001-first': first,
+  '0002-release-runs': releaseRuns,
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.

@@ -17,6 +17,7 @@ export interface Database {
   volume_placements: VolumePlacementTable
   releases: ReleaseTable
   release_progress: ReleaseProgressTable
+  release_runs: ReleaseRunTable
   builds: BuildTable
 }
 
@@ -120,6 +121,11 @@ interface MachinePlacementTable {
   created_at: Timestamp
 }
 
+export interface VolumeOptions {
+  snapshot_retention?: number
+  auto_backup_enabled?: boolean
+}
+
 interface VolumePlacementTable {
   volume_id: string
   app_id: string
@@ -132,6 +138,8 @@ interface VolumePlacementTable {
   /** The process that is placing it, so that what a dead one left behind is found. */
   placed_by: string
   last_known: NullableJson<Volume>
+  /** What a PUT changed (VOL-17): shown in the place of what the host says. */
+  options: JSONColumnType<VolumeOptions, string | undefined, string>
   created_at: Timestamp
 }
 
@@ -151,6 +159,15 @@ interface ReleaseTable {
   input: NullableJson<DeployInput>
   created_at: Timestamp
   updated_at: Timestamp
+}
+
+/** Only server releases that are not over have one. */
+interface ReleaseRunTable {
+  release_id: string
+  /** `host:pid:start` of the control process that drives it. */
+  runner: string
+  seen_at: Timestamp
+  step: JSONColumnType<Record<string, unknown>>
 }
 
 interface ReleaseProgressTable {
