@@ -1,0 +1,2 @@
+export { openVolumes } from './volumes.ts'
+export type { Volumes, VolumesOptions } from './volumes.ts'
