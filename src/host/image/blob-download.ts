@@ -8,12 +8,14 @@ import type { Descriptor } from './manifest.ts'
  * Streams a blob into a file and checks size and digest on the way. What an earlier, broken attempt left in the file is
  * continued with a range request; a registry that ignores the range starts again from the first byte.
  *
- * Throws Fault `image_unavailable` for wrong bytes (the file is emptied), anything else for a lost connection.
+ * Throws Fault `image_unavailable` for wrong bytes (the file is emptied), AbortError when cancelled, anything else for a
+ * lost connection.
  */
 export async function downloadBlob(options: {
   descriptor: Descriptor
   path: string
   idleMs: number
+  cancelled: AbortSignal
   open: (headers: Record<string, string>, signal: AbortSignal) => Promise<Response>
 }): Promise<void> {
   const { descriptor, path, idleMs } = options
@@ -32,7 +34,8 @@ export async function downloadBlob(options: {
   try {
     const range: Record<string, string> = offset > 0 ? { range: `bytes=${offset}-` } : {}
     // A compressed transfer would be unpacked by fetch and no longer be the bytes that the digest names.
-    const response = await options.open({ 'accept-encoding': 'identity', ...range }, abort.signal)
+    const signal = AbortSignal.any([abort.signal, options.cancelled])
+    const response = await options.open({ 'accept-encoding': 'identity', ...range }, signal)
     if (offset > 0 && response.status !== 206) {
       offset = 0
       hash = createHash('sha256')

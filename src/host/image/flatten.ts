@@ -11,8 +11,8 @@ import { tarEnd, tarHeader, tarPadding } from './tar-writer.ts'
  * headers into a merged tree; the second reads the layers again and sends only the data of the files that won.
  */
 export async function flatten(options: {
-  /** Files of the layers, the lowest first; gzip, zstd or plain tar. */
-  layers: readonly string[]
+  /** Files of the layers, the lowest first, each read as soon as it is there; gzip, zstd or plain tar. */
+  layers: readonly (string | Promise<string>)[]
   squashfsPath: string
   /** Uncompressed bytes of all layers together. */
   bytesMax?: number
@@ -27,7 +27,7 @@ export async function flatten(options: {
     }
     for (const [layer, path] of options.layers.entries()) {
       const files = plan.files[layer]
-      if (files?.size) await sendFiles({ path, files, squash, bytesMax })
+      if (files?.size) await sendFiles({ path: await path, files, squash, bytesMax })
     }
     squash.write(tarEnd)
     await squash.finish()
@@ -36,14 +36,17 @@ export async function flatten(options: {
   }
 }
 
-async function mergeLayers(layers: readonly string[], bytesMax: number): Promise<MergedTree> {
+async function mergeLayers(
+  layers: readonly (string | Promise<string>)[],
+  bytesMax: number,
+): Promise<MergedTree> {
   const tree = new MergedTree()
   let bytesLeft = bytesMax
   for (const [layer, path] of layers.entries()) {
     let index = 0
     tree.beginLayer(layer)
     bytesLeft -= await readLayer({
-      path,
+      path: await path,
       bytesMax: bytesLeft,
       handler: {
         entry(entry) {

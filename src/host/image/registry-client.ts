@@ -32,7 +32,11 @@ export interface RegistryClient {
   /** A small blob in memory, verified. */
   blob(reference: ImageReference, descriptor: Descriptor): Promise<Buffer>
   /** A blob of any size into a file, verified while it streams. */
-  blobToFile(reference: ImageReference, descriptor: Descriptor, path: string): Promise<void>
+  blobToFile(
+    reference: ImageReference,
+    descriptor: Descriptor,
+    target: { path: string; signal: AbortSignal },
+  ): Promise<void>
 }
 
 export interface RegistryClientOptions {
@@ -158,7 +162,7 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
       try {
         return await action()
       } catch (error) {
-        if (isFault(error)) throw error
+        if (isFault(error) || (error as Error).name === 'AbortError') throw error
         if (attempt >= attemptsMax) {
           const words = error instanceof Retriable ? error.message : `fails: ${reasonOf(error)}`
           throw new Fault('image_unavailable', words, { cause: error })
@@ -237,11 +241,12 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
         }
         return bytes
       }),
-    blobToFile: (reference, descriptor, path) =>
+    blobToFile: (reference, descriptor, { path, signal: cancelled }) =>
       firstOf(reference, async (endpoint) =>
         downloadBlob({
           descriptor,
           path,
+          cancelled,
           idleMs,
           open: (headers, signal) =>
             get(endpoint, {

@@ -157,6 +157,13 @@ export function openImageStore(options: ImageStoreOptions): ImageStore {
 
   async function fetchConfig(remote: Remote): Promise<ImageConfig> {
     const what = formatReference(remote.reference)
+    const odd = remote.manifest.layers.find((layer) => /foreign|encrypted/.test(layer.mediaType))
+    if (odd) {
+      throw new Fault(
+        'image_unavailable',
+        `${what} has a layer of type ${odd.mediaType}, which cannot be used here`,
+      )
+    }
     const size = sizeOf(remote.manifest)
     if (size > limits.imageBytesMax) {
       throw new Fault(
@@ -205,12 +212,13 @@ export function openImageStore(options: ImageStoreOptions): ImageStore {
     const folder = join(workDir, ulid())
     const blobs = join(folder, 'blobs')
     const result = join(folder, 'result')
+    const abort = new AbortController()
+    let layers: Promise<string>[] = []
     try {
       await mkdir(blobs, { recursive: true })
       await mkdir(result)
       const config = await fetchConfig(remote)
-      const layers = await download(remote, blobs)
-      const downloadedAt = clock.now()
+      layers = download(remote, { folder: blobs, signal: abort.signal })
       const squashfsPath = join(result, 'root.squashfs')
       await flatten({ layers, squashfsPath })
       const squashfsBytes = await flush(squashfsPath)
@@ -225,8 +233,7 @@ export function openImageStore(options: ImageStoreOptions): ImageStore {
           digest: remote.digest,
           bytes: record.size,
           squashfsBytes,
-          downloadMs: downloadedAt - startedAt,
-          convertMs: clock.now() - downloadedAt,
+          tookMs: clock.now() - startedAt,
         },
         'image is ready',
       )
@@ -234,36 +241,32 @@ export function openImageStore(options: ImageStoreOptions): ImageStore {
     } catch (error) {
       throw explainDisk(error, options.dir)
     } finally {
+      abort.abort()
+      await Promise.allSettled(layers)
       await rm(folder, { recursive: true, force: true })
     }
   }
 
-  async function download(remote: Remote, blobs: string): Promise<string[]> {
+  /** Starts the downloads of all layers; the promises are in the order of the manifest. */
+  function download(
+    remote: Remote,
+    options: { folder: string; signal: AbortSignal },
+  ): Promise<string>[] {
     const gate = createGate(downloadsMax)
-    const started = new Map<string, Promise<string>>()
     // The same layer may stand in a manifest several times.
-    for (const layer of remote.manifest.layers) {
-      if (started.has(layer.digest)) continue
-      if (layer.mediaType.includes('foreign') || layer.mediaType.includes('encrypted')) {
-        throw new Fault(
-          'image_unavailable',
-          `${formatReference(remote.reference)} has a layer of type ${layer.mediaType}, which cannot be used here`,
-        )
-      }
-      const path = join(blobs, hexOf(layer.digest))
-      started.set(
-        layer.digest,
-        gate(async () => {
-          await client.blobToFile(remote.reference, layer, path)
-          return path
-        }),
-      )
-    }
-    // All of them end before the folder is removed, also when one fails.
-    await Promise.allSettled(started.values())
-    return Promise.all(
-      remote.manifest.layers.map((layer) => started.get(layer.digest) as Promise<string>),
-    )
+    const started = new Map<string, Promise<string>>()
+    return remote.manifest.layers.map((layer) => {
+      const present = started.get(layer.digest)
+      if (present) return present
+      const path = join(options.folder, hexOf(layer.digest))
+      const work = gate(async () => {
+        await client.blobToFile(remote.reference, layer, { path, signal: options.signal })
+        return path
+      })
+      work.catch(() => {}) // The reader of the layers may have failed before it comes to this one.
+      started.set(layer.digest, work)
+      return work
+    })
   }
 
   async function collect(inUse: ReadonlySet<string>): Promise<number> {
