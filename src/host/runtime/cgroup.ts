@@ -1,0 +1,164 @@
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { systemClock } from '#core/clock.ts'
+import { readTextFile } from '#sys/files.ts'
+
+/**
+ * The control groups of one host's machines, read and written directly. Version 2 is one tree; version 1 is a tree for
+ * each controller, with a machine's group at the same path in each.
+ */
+export interface CgroupTree {
+  version: 1 | 2
+  mount: string
+}
+
+/** What the machine's kernel offers. `mount` is an argument for tests. */
+export function findCgroups(mount = '/sys/fs/cgroup'): CgroupTree {
+  return { version: existsSync(join(mount, 'cgroup.controllers')) ? 2 : 1, mount }
+}
+
+/** Whether a swap limit can be set; a kernel booted without swap accounting refuses one under version 1. */
+export function countsSwap(tree: CgroupTree): boolean {
+  return tree.version === 2 || existsSync(join(tree.mount, 'memory/memory.memsw.limit_in_bytes'))
+}
+
+function folder(tree: CgroupTree, controller: string, path: string): string {
+  return tree.version === 2 ? join(tree.mount, path) : join(tree.mount, controller, path)
+}
+
+/** Every folder of a group that exists. */
+function folders(tree: CgroupTree, path: string): string[] {
+  if (tree.version === 2) return [folder(tree, '', path)].filter((name) => existsSync(name))
+  const controllers = existsSync(tree.mount) ? readdirSync(tree.mount) : []
+  return controllers.map((name) => join(tree.mount, name, path)).filter((name) => existsSync(name))
+}
+
+/** The processes of a group and of the groups that the machine made inside it. */
+export function processesOf(tree: CgroupTree, path: string): number[] {
+  const walk = (at: string): number[] => {
+    const pids = readTextFile(join(at, 'cgroup.procs'))?.split('\n').filter(Boolean).map(Number)
+    return [...(pids ?? []), ...children(at).flatMap((child) => walk(child))]
+  }
+  try {
+    return walk(folder(tree, 'pids', path))
+  } catch {
+    return [] // Removed while it was read: nothing runs in it.
+  }
+}
+
+function children(at: string): string[] {
+  if (!existsSync(at)) return []
+  const entries = readdirSync(at, { withFileTypes: true })
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => join(at, entry.name))
+}
+
+/** Moves a process into the group that keeps supervisors alive when the host's own service group is emptied. */
+export function adoptSupervisor(tree: CgroupTree, path: string, pid: number): void {
+  const at = folder(tree, 'systemd', path)
+  if (tree.version === 1 && !existsSync(join(tree.mount, 'systemd'))) return
+  mkdirSync(at, { recursive: true })
+  writeFileSync(join(at, 'cgroup.procs'), String(pid))
+}
+
+function numberIn(file: string, key?: string): number | undefined {
+  const text = readTextFile(file)
+  if (text === undefined) return undefined
+  if (key === undefined) return Number(text.trim())
+  const line = text.split('\n').find((row) => row.startsWith(`${key} `))
+  return line === undefined ? undefined : Number(line.slice(key.length + 1))
+}
+
+/** How many processes the kernel killed for want of memory. */
+export function oomKills(tree: CgroupTree, path: string): number {
+  const file = tree.version === 2 ? 'memory.events' : 'memory.oom_control'
+  return numberIn(join(folder(tree, 'memory', path), file), 'oom_kill') ?? 0
+}
+
+export interface CgroupUse {
+  cpuUsec: number
+  memoryBytes: number
+}
+
+export function useOf(tree: CgroupTree, path: string): CgroupUse | undefined {
+  const memory = folder(tree, 'memory', path)
+  if (tree.version === 2) {
+    const cpuUsec = numberIn(join(memory, 'cpu.stat'), 'usage_usec')
+    const memoryBytes = numberIn(join(memory, 'memory.current'))
+    return cpuUsec === undefined || memoryBytes === undefined ? undefined : { cpuUsec, memoryBytes }
+  }
+  const cpuNs = numberIn(join(folder(tree, 'cpuacct', path), 'cpuacct.usage'))
+  const memoryBytes = numberIn(join(memory, 'memory.usage_in_bytes'))
+  if (cpuNs === undefined || memoryBytes === undefined) return undefined
+  return { cpuUsec: Math.floor(cpuNs / 1000), memoryBytes }
+}
+
+function freezerFile(tree: CgroupTree, path: string): string {
+  const file = tree.version === 2 ? 'cgroup.freeze' : 'freezer.state'
+  return join(folder(tree, 'freezer', path), file)
+}
+
+export function isFrozen(tree: CgroupTree, path: string): boolean {
+  const text = readTextFile(freezerFile(tree, path))?.trim()
+  return tree.version === 2 ? text === '1' : text === 'FROZEN' || text === 'FREEZING'
+}
+
+/** Freezes or thaws a group; resolves with whether the kernel says that it is so. */
+export async function setFrozen(
+  tree: CgroupTree,
+  path: string,
+  frozen: boolean,
+  timeoutMs = 2_000,
+): Promise<boolean> {
+  const file = freezerFile(tree, path)
+  if (!existsSync(file)) return !frozen
+  const [on, off] = tree.version === 2 ? ['1', '0'] : ['FROZEN', 'THAWED']
+  const settled = () => {
+    if (tree.version === 1) return readFileSync(file, 'utf8').trim() === (frozen ? on : off)
+    return numberIn(join(file, '../cgroup.events'), 'frozen') === (frozen ? 1 : 0)
+  }
+  const deadline = systemClock.now() + timeoutMs
+  for (;;) {
+    writeFileSync(file, frozen ? on : off)
+    if (settled()) return true
+    if (systemClock.now() > deadline) return false
+    await systemClock.sleep(2)
+  }
+}
+
+/** Kills all in a group, thawing it first, and removes it. True when it is gone. */
+export async function removeCgroup(
+  tree: CgroupTree,
+  path: string,
+  timeoutMs = 10_000,
+): Promise<boolean> {
+  const deadline = systemClock.now() + timeoutMs
+  for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 100)) {
+    const left = folders(tree, path)
+    if (left.length === 0) return true
+    if (isFrozen(tree, path)) await setFrozen(tree, path, false)
+    for (const pid of processesOf(tree, path)) killQuietly(pid)
+    let removed = true
+    for (const at of left) removed = removeFolders(at) && removed
+    if (removed) return true
+    if (systemClock.now() > deadline) return false
+    await systemClock.sleep(waitMs)
+  }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It ended by itself.
+  }
+}
+
+function removeFolders(at: string): boolean {
+  for (const child of children(at)) removeFolders(child)
+  try {
+    rmdirSync(at)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
+}

@@ -1,0 +1,248 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
+import { isFault } from '#core/fault.ts'
+import { runOk } from '#sys/process.ts'
+import type { Driver, ExecRequest, StartSpec } from './driver.ts'
+import { openWorkshop, type Workshop } from './test-support.ts'
+
+export interface SuiteOptions {
+  name: string
+  /** Opens a driver; opened twice over one folder, the second adopts the machines of the first. */
+  open(dir: string): Driver
+}
+
+/** What every driver must do, run against the real thing. */
+export function driverSuite(options: SuiteOptions): void {
+  describe(`driver ${options.name}`, { concurrency: 1 }, () => {
+    let shop: Workshop
+    let driver: Driver
+    const dir = () => join(shop.dir, 'driver')
+    before(async () => {
+      shop = await openWorkshop()
+      driver = options.open(dir())
+      const probe = await driver.probe()
+      assert.ok(probe.ok, probe.note)
+    })
+    after(async () => {
+      for (const id of await driver.list()) await driver.destroy(id)
+      await shop.close()
+    })
+
+    /** Runs a command to its end. */
+    const runToEnd = async (spec: StartSpec) => {
+      await driver.start(spec)
+      const end = await driver.exited(spec.id)
+      return { end, output: shop.output(spec) }
+    }
+    const started = async (argv: string[], given: Partial<StartSpec> = {}) => {
+      const spec = shop.spec(argv, given)
+      await driver.start(spec)
+      return spec
+    }
+    const exec = (spec: StartSpec, argv: string[], given: Partial<ExecRequest> = {}) =>
+      driver.exec(spec.id, { argv, timeoutMs: 10_000, outputBytesMax: 1_000_000, ...given })
+
+    test('an exit code and the output arrive', async () => {
+      const { end, output } = await runToEnd(shop.spec(['sh', '-c', 'echo hello; exit 7']))
+      assert.equal(end.exitCode, 7)
+      assert.equal(end.signal, undefined)
+      assert.equal(end.oomKilled, false)
+      assert.equal(end.error, undefined)
+      assert.ok(Math.abs(end.at - systemClock.now()) < 5_000)
+      assert.equal(output, 'hello')
+    })
+
+    test('a signal reaches the command, with its default effect', async () => {
+      const spec = await started(['sleep', '60'])
+      assert.equal(await driver.recover(spec.id), 'running')
+      assert.equal(await driver.signal(spec.id, 'SIGTERM'), true)
+      const end = await driver.exited(spec.id)
+      assert.equal(end.exitCode, 143)
+      assert.equal(end.signal, 15)
+      assert.equal(await driver.signal(spec.id, 'SIGTERM'), false)
+    })
+
+    test('SIGKILL ends a command that ignores everything else', async () => {
+      const spec = await started(['sh', '-c', 'trap "" TERM; while :; do sleep 1; done'])
+      await driver.signal(spec.id, 'SIGTERM')
+      await driver.signal(spec.id, 'SIGKILL')
+      assert.equal((await driver.exited(spec.id)).exitCode, 137)
+    })
+
+    test('environment, user, folder, names and files are as asked', async () => {
+      const script =
+        'id; pwd; echo "$A|$HOME"; hostname; cat /etc/hostname /etc/hosts /etc/resolv.conf; ls -l /srv/app/key'
+      const spec = shop.spec(['sh', '-c', script], {
+        env: { A: 'b c' },
+        user: 'web',
+        workdir: '/made/here',
+        hostname: 'box',
+        hosts: '10.9.8.7 box\n',
+        resolvConf: 'nameserver 10.1.1.1\n',
+        files: [{ path: '/srv/app/key', content: Buffer.from('secret'), mode: 0o640 }],
+      })
+      const { end, output } = await runToEnd(spec)
+      assert.equal(end.exitCode, 0, output)
+      assert.match(output, /uid=1000\(web\) gid=1000\(web\) groups=.*2000\(extra\)/)
+      assert.match(
+        output,
+        /^\/made\/here\nb c\|\/tmp\nbox\nbox\n10\.9\.8\.7 box\nnameserver 10\.1\.1\.1$/m,
+      )
+      assert.match(output, /-rw-r----- .* 6 .*\/srv\/app\/key/)
+    })
+
+    test('a volume keeps what is written, the root does not', async () => {
+      const source = join(shop.dir, 'volume')
+      mkdirSync(source, { recursive: true })
+      const script = 'echo run >> /data/log; echo run >> /root/log; cat /root/log; cat /data/log'
+      const spec = shop.spec(['sh', '-c', script], { mounts: [{ source, path: '/data' }] })
+      assert.equal((await runToEnd(spec)).output, 'run\nrun')
+      assert.equal((await runToEnd(spec)).output, 'run\nrun\nrun\nrun\nrun')
+      assert.equal(readFileSync(join(source, 'log'), 'utf8'), 'run\nrun\n')
+    })
+
+    test('a missing command or user is said before anything runs', async () => {
+      const missing = shop.spec(['no-such-program'])
+      await assert.rejects(driver.start(missing), (error) => {
+        assert.ok(isFault(error, 'invalid'))
+        assert.match(error.message, /command "no-such-program" was not found in the image/)
+        return true
+      })
+      await assert.rejects(driver.start(shop.spec(['true'], { user: 'ghost' })), /no user "ghost"/)
+      await assert.rejects(driver.start(shop.spec([])), /names no command/)
+      assert.equal(await driver.recover(missing.id), undefined)
+      assert.ok(!(await driver.list()).includes(missing.id))
+    })
+
+    test('a machine that takes too much memory is killed, and the record says why', async () => {
+      const spec = shop.spec(['sh', '-c', 'x=x; while :; do x=$x$x; done'])
+      const { end } = await runToEnd(spec)
+      assert.equal(end.oomKilled, true)
+      assert.equal(end.exitCode, 137)
+    })
+
+    test('a program run inside answers with code, output and input', async () => {
+      const spec = await started(['sleep', '60'], { env: { A: 'of the machine' }, user: 'web' })
+      const script = 'cat; echo "$A $B"; id -u; echo err >&2; exit 3'
+      const argv = ['sh', '-c', script]
+      const result = await exec(spec, argv, { stdin: 'typed\n', env: { B: 'added' } })
+      assert.equal(result.stdout, 'typed\nof the machine added\n0\n')
+      assert.equal(result.stderr, 'err\n')
+      assert.equal(result.exitCode, 3)
+      assert.equal(result.timedOut, false)
+      assert.equal((await exec(spec, ['nothing-here'])).exitCode, 127)
+      assert.equal((await exec(spec, ['sh', '-c', 'kill -9 $$'])).signal, 9)
+      await driver.destroy(spec.id)
+      await assert.rejects(exec(spec, ['true']), /not running/)
+    })
+
+    test('a program run inside has an end and a limit', async () => {
+      const spec = await started(['sleep', '60'])
+      const argv = ['sh', '-c', 'sleep 71 & sleep 71; echo never']
+      const result = await exec(spec, argv, { timeoutMs: 400 })
+      assert.equal(result.timedOut, true)
+      assert.equal(result.exitCode, 124)
+      const left = (await driver.ps(spec.id)).map((process) => process.command)
+      assert.ok(!left.some((command) => command.includes('71')), left.join('; '))
+      const flood = await exec(spec, ['head', '-c', '100000', '/dev/zero'], {
+        outputBytesMax: 1000,
+      })
+      assert.equal(flood.stdout.length, 1000)
+      const background = await exec(spec, ['sh', '-c', 'sleep 30 & echo done'])
+      assert.equal(background.stdout, 'done\n')
+      assert.equal(background.exitCode, 0)
+      await driver.destroy(spec.id)
+    })
+
+    test('processes and their listening sockets are listed', async () => {
+      const spec = await started(['httpd', '-f', '-p', '8080'])
+      let listed = await driver.ps(spec.id)
+      for (let i = 0; i < 50 && !listed.some((row) => row.listen_sockets.length > 0); i++) {
+        await systemClock.sleep(20)
+        listed = await driver.ps(spec.id)
+      }
+      assert.equal(listed[0]?.pid, 1)
+      const server = listed.find((row) => row.command.includes('8080') && row.pid !== 1)
+      assert.ok(server, JSON.stringify(listed))
+      assert.equal(server.directory, '/')
+      assert.match(server.listen_sockets[0]?.address ?? '', /^(0\.0\.0\.0|\[::\]):8080$/)
+      assert.equal(server.listen_sockets[0]?.proto, 'tcp')
+      const stats = await driver.stats(spec.id)
+      assert.equal(stats?.memoryMaxBytes, 256 * 1024 * 1024)
+      assert.ok(stats.memoryBytes > 0 && stats.processes >= 2)
+      await driver.destroy(spec.id)
+    })
+
+    test('a suspended machine does nothing, and goes on where it was', async () => {
+      if (driver.capabilities.suspend === 'none') return
+      const script = 'i=0; while :; do i=$((i+1)); echo $i > /tmp/count; done'
+      const spec = await started(['sh', '-c', script])
+      const cpu = async () => (await driver.stats(spec.id))?.cpuUsec ?? 0
+      await driver.suspend(spec.id)
+      const frozenAt = await cpu()
+      await systemClock.sleep(150)
+      assert.equal(await cpu(), frozenAt)
+      assert.equal(await driver.recover(spec.id), 'running')
+      await driver.resume(spec.id)
+      await systemClock.sleep(150)
+      assert.ok((await cpu()) > frozenAt)
+      await driver.suspend(spec.id)
+      assert.equal(await driver.signal(spec.id, 'SIGTERM'), true)
+      assert.equal((await driver.exited(spec.id)).exitCode, 143)
+    })
+
+    test('a second driver adopts what the first one started', async () => {
+      const long = await started(['sh', '-c', 'trap "exit 5" USR1; while :; do sleep 0.05; done'])
+      const short = await started(['sh', '-c', 'exit 4'])
+      await driver.exited(short.id)
+      const second = options.open(dir())
+      assert.equal(await second.recover(long.id), 'running')
+      const ended = await second.recover(short.id)
+      assert.equal(ended === 'running' ? 'running' : ended?.exitCode, 4)
+      assert.equal((await second.exited(short.id)).exitCode, 4)
+      const bothHear = Promise.all([second.exited(long.id), driver.exited(long.id)])
+      await second.signal(long.id, 'SIGUSR1')
+      assert.deepEqual(
+        (await bothHear).map((end) => end.exitCode),
+        [5, 5],
+      )
+    })
+
+    test('destroy leaves nothing, again and for the unknown', async () => {
+      const spec = await started(['sleep', '60'])
+      const end = driver.exited(spec.id)
+      await driver.destroy(spec.id)
+      assert.equal((await end).exitCode, 137)
+      await driver.destroy(spec.id)
+      await driver.destroy('neverwas')
+      assert.equal(await driver.recover(spec.id), undefined)
+      assert.ok(!(await driver.list()).includes(spec.id))
+      await assert.rejects(driver.exited(spec.id), /no machine/)
+    })
+
+    test('a machine can be started again after its end, and over a running one', async () => {
+      const spec = shop.spec(['sleep', '60'])
+      await driver.start(spec)
+      await driver.start({ ...spec, argv: ['sh', '-c', 'exit 6'] })
+      assert.equal((await driver.exited(spec.id)).exitCode, 6)
+      await driver.start({ ...spec, argv: ['sh', '-c', 'exit 8'] })
+      assert.equal((await driver.exited(spec.id)).exitCode, 8)
+    })
+
+    test('an image that holds one program and nothing else runs', async () => {
+      const root = join(shop.dir, 'scratch')
+      mkdirSync(join(root, 'app'), { recursive: true })
+      writeFileSync(join(root, 'app/busybox'), readFileSync('/bin/busybox'), { mode: 0o755 })
+      const squashfsPath = join(shop.dir, 'scratch.sqfs')
+      await runOk('gensquashfs', ['--quiet', '--all-root', '--pack-dir', root, squashfsPath])
+      const argv = ['/app/busybox', 'sh', '-c', 'echo $PATH; exit 9']
+      const spec = shop.spec(argv, { squashfsPath, user: '4321' })
+      const { end } = await runToEnd(spec)
+      assert.equal(end.exitCode, 9, shop.output(spec))
+      await driver.destroy(spec.id)
+    })
+  })
+}

@@ -1,0 +1,153 @@
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { readJsonFile, removeFile } from '#sys/files.ts'
+import type { ExitRecord } from './driver.ts'
+
+/**
+ * What one machine has on disk. `machine.json` says what was begun, and is written before each step; nothing in it needs
+ * an fsync, because mounts and processes do not outlive the kernel either: the boot id tells a record of another life.
+ */
+export interface MachineFolder {
+  dir: string
+  /** The OCI bundle: config.json and conmon's sockets. Holds secrets, so it is removed when the machine ends. */
+  bundle: string
+  root: string
+  upper: string
+  work: string
+  pidFile: string
+  persist: string
+  recordFile: string
+  endFile: string
+  /** Written by conmon with the exit code. */
+  exitFile: string
+}
+
+export interface RuntimeFolders {
+  machines: string
+  images: string
+  exits: string
+  trash: string
+  /** The OCI runtime's own state. */
+  state: string
+}
+
+export function runtimeFolders(dir: string): RuntimeFolders {
+  const folders = {
+    machines: join(dir, 'machines'),
+    images: join(dir, 'images'),
+    exits: join(dir, 'exits'),
+    trash: join(dir, 'trash'),
+    state: join(dir, 'state'),
+  }
+  for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true, mode: 0o700 })
+  return folders
+}
+
+export function machineFolder(folders: RuntimeFolders, id: string): MachineFolder {
+  const dir = join(folders.machines, id)
+  const bundle = join(dir, 'bundle')
+  return {
+    dir,
+    bundle,
+    root: join(dir, 'root'),
+    upper: join(dir, 'upper'),
+    work: join(dir, 'work'),
+    pidFile: join(bundle, 'container.pid'),
+    persist: join(bundle, 'persist'),
+    recordFile: join(dir, 'machine.json'),
+    endFile: join(dir, 'end.json'),
+    exitFile: join(folders.exits, id),
+  }
+}
+
+const identitySchema = z.object({ pid: z.int(), startTime: z.int() })
+
+const recordSchema = z.object({
+  id: z.string(),
+  instanceId: z.string(),
+  bootId: z.string(),
+  /** The OCI runtime that holds this machine: another may be chosen after an upgrade. */
+  runtime: z.string(),
+  squashfsPath: z.string(),
+  memoryMb: z.number(),
+  conmon: identitySchema.optional(),
+  container: identitySchema.optional(),
+  started: z.boolean(),
+})
+export type MachineRecord = z.infer<typeof recordSchema>
+
+const endSchema = z.object({
+  exitCode: z.int(),
+  signal: z.int().optional(),
+  oomKilled: z.boolean(),
+  at: z.number(),
+  error: z.string().optional(),
+})
+
+/** This boot of the kernel: a pid of another one names nobody. */
+export const bootId: string = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+
+function writeWhole(path: string, value: object): void {
+  writeFileSync(`${path}.tmp`, JSON.stringify(value), { mode: 0o600 })
+  renameSync(`${path}.tmp`, path)
+}
+
+export const writeRecord = (at: MachineFolder, record: MachineRecord): void =>
+  writeWhole(at.recordFile, record)
+
+/** Undefined when there is none or it cannot be understood. */
+export function readRecord(at: MachineFolder): MachineRecord | undefined {
+  return recordSchema.safeParse(readJsonFile(at.recordFile)).data
+}
+
+export const writeEnd = (at: MachineFolder, end: ExitRecord): void => writeWhole(at.endFile, end)
+
+export function readEnd(at: MachineFolder): ExitRecord | undefined {
+  return endSchema.safeParse(readJsonFile(at.endFile)).data as ExitRecord | undefined
+}
+
+/** conmon's exit file: the code, and when it was written. */
+export function readExitCode(at: MachineFolder): number | undefined {
+  try {
+    const text = readFileSync(at.exitFile, 'utf8').trim()
+    return /^-?\d+$/.test(text) ? Number(text) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+let trashNumber = 0
+
+/** Moves a folder out of the way at once and deletes it in its own time: a root may hold many files. */
+export function discard(folders: RuntimeFolders, path: string): void {
+  const grave = join(folders.trash, `${process.pid}-${Date.now()}-${trashNumber++}`)
+  try {
+    renameSync(path, grave)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  rm(grave, { recursive: true, force: true }).catch(() => {}) // What is left goes at the next opening.
+}
+
+export function emptyTrash(folders: RuntimeFolders): void {
+  for (const name of readdirSync(folders.trash)) {
+    rm(join(folders.trash, name), { recursive: true, force: true }).catch(() => {})
+  }
+}
+
+/** Makes the folders of a start. The upper and work folders are new: the root is the image's again (MCH-65). */
+export function makeFolders(at: MachineFolder): void {
+  mkdirSync(at.persist, { recursive: true, mode: 0o700 })
+  mkdirSync(at.upper, { mode: 0o755 })
+  mkdirSync(at.work, { mode: 0o700 })
+  mkdirSync(at.root, { recursive: true, mode: 0o755 })
+  removeFile(at.exitFile)
+  removeFile(at.endFile)
+}
+
+export function removeState(folders: RuntimeFolders, id: string): void {
+  rmSync(join(folders.state, id), { recursive: true, force: true })
+}

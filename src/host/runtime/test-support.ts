@@ -1,0 +1,95 @@
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { newMachineId, ulid } from '#core/ids.ts'
+import { runOk } from '#sys/process.ts'
+import type { StartSpec } from './driver.ts'
+
+/** A place with an image of one static busybox, for tests of drivers. */
+export interface Workshop {
+  dir: string
+  squashfsPath: string
+  netnsPath: string
+  /** A start of `argv`; what a test does not say has plain values. */
+  spec(argv: string[], given?: Partial<StartSpec>): StartSpec
+  /** The output of a machine, without conmon's prefixes. */
+  output(spec: StartSpec): string
+  close(): Promise<void>
+}
+
+const applets =
+  'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd'
+
+async function buildImage(dir: string): Promise<string> {
+  const root = join(dir, 'image')
+  for (const folder of ['bin', 'etc', 'proc', 'sys', 'dev', 'tmp', 'root']) {
+    mkdirSync(join(root, folder), { recursive: true })
+  }
+  chmodSync(join(root, 'tmp'), 0o1777)
+  copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
+  chmodSync(join(root, 'bin/busybox'), 0o755)
+  for (const applet of applets.split(' ')) symlinkSync('busybox', join(root, 'bin', applet))
+  writeFileSync(
+    join(root, 'etc/passwd'),
+    'root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/tmp:/bin/sh\n',
+  )
+  writeFileSync(join(root, 'etc/group'), 'root:x:0:\nweb:x:1000:\nextra:x:2000:web\n')
+  const squashfs = join(dir, 'image.sqfs')
+  await runOk('gensquashfs', ['--quiet', '--all-root', '--pack-dir', root, squashfs])
+  rmSync(root, { recursive: true })
+  return squashfs
+}
+
+export async function openWorkshop(): Promise<Workshop> {
+  const dir = mkdtempSync(join(tmpdir(), 'hangar-runtime-'))
+  const squashfsPath = await buildImage(dir)
+  const netns = `hgrtest-${dir.slice(-6)}`
+  await runOk('ip', ['netns', 'add', netns])
+  const netnsPath = `/run/netns/${netns}`
+  return {
+    dir,
+    squashfsPath,
+    netnsPath,
+    spec: (argv, given = {}) => {
+      const id = newMachineId()
+      return {
+        id,
+        instanceId: ulid(),
+        squashfsPath,
+        argv,
+        env: {},
+        user: '',
+        workdir: '',
+        hostname: id,
+        hosts: '127.0.0.1 localhost\n',
+        resolvConf: 'nameserver 192.0.2.53\n',
+        files: [],
+        mounts: [],
+        netnsPath,
+        limits: { cpus: 1, cpuKind: 'shared', memoryMb: 256 },
+        logFile: join(dir, `${id}.log`),
+        tty: false,
+        ...given,
+      }
+    },
+    output: (spec) =>
+      readFileSync(spec.logFile, 'utf8')
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => line.split(' ').slice(3).join(' '))
+        .join('\n'),
+    close: async () => {
+      await runOk('ip', ['netns', 'delete', netns])
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
