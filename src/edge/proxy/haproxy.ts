@@ -1,0 +1,124 @@
+import { mkdirSync } from 'node:fs'
+import { systemClock } from '#core/clock.ts'
+import { messageOf } from '#core/fault.ts'
+import { readTextFile, removeFile, writeFileAtomic } from '#sys/files.ts'
+import { daemonReady, findDaemon, startDaemon, type DaemonSpec } from '#sys/daemon.ts'
+import { isAlive } from '#sys/process.ts'
+import type { Logger } from '#sys/log.ts'
+import type { Admin } from './admin.ts'
+import { proxyConfigText, type ProxyConfig } from './config.ts'
+import { brokenHttp, unknownHtml, unknownJson } from './pages.ts'
+
+/**
+ * HAProxy as a process of its own, which outlives us: adopted when it runs with the configuration we would give it,
+ * replaced without closing a listening socket when that differs, and started again when it dies.
+ */
+export interface HaproxyOptions {
+  dir: string
+  config: ProxyConfig
+  admin: Admin
+  log: Logger
+  /** The maps a fresh HAProxy starts with, so that its first request finds its slot. */
+  maps: () => { owners: Map<string, string>; http: Map<string, string>; https: Map<string, string> }
+  onUp(how: 'adopted' | 'started'): void
+  onDown(): void
+}
+
+export interface Haproxy {
+  close(): void
+}
+
+const watchMs = 50
+const readyTimeoutMs = 15_000
+
+/** Resolves when HAProxy runs. Rejects with a Fault that carries HAProxy's own words when it cannot start. */
+export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
+  const { log, dir, config } = options
+  mkdirSync(dir, { recursive: true, mode: 0o700 })
+  const recordFile = `${dir}/haproxy.json`
+  const text = proxyConfigText(config)
+  let closed = false
+
+  const running = findDaemon(recordFile)
+  const adopted = running !== undefined && readTextFile(config.paths.config) === text
+  let record = adopted ? running : await start(running?.pid)
+  if (adopted) await daemonReady(specOf(), record, answers, readyTimeoutMs)
+  options.onUp(adopted ? 'adopted' : 'started')
+  log.info({ pid: record.pid }, adopted ? 'adopted the running HAProxy' : 'started HAProxy')
+  void watch()
+
+  function specOf(replacedPid?: number): DaemonSpec {
+    const { paths } = config
+    const takeOver =
+      replacedPid === undefined ? [] : ['-x', paths.adminSocket, '-sf', String(replacedPid)]
+    return {
+      name: 'haproxy',
+      command: 'haproxy',
+      args: ['-db', '-f', paths.config, ...takeOver],
+      logFile: `${dir}/haproxy.log`,
+      recordFile,
+    }
+  }
+
+  async function answers(): Promise<boolean> {
+    await options.admin.run(['show version'])
+    return true
+  }
+
+  async function start(replacedPid?: number) {
+    const { paths } = config
+    const { owners, http, https } = options.maps()
+    writeFileAtomic(paths.ownersMap, mapText(owners))
+    writeFileAtomic(paths.httpMap, mapText(http))
+    writeFileAtomic(paths.httpsMap, mapText(https))
+    writeFileAtomic(paths.unknownHtml, unknownHtml)
+    writeFileAtomic(paths.unknownJson, unknownJson)
+    writeFileAtomic(paths.brokenHttp, brokenHttp)
+    writeFileAtomic(paths.config, text)
+    if (replacedPid === undefined) removeFile(paths.adminSocket)
+    const spec = specOf(replacedPid)
+    const started = startDaemon(spec)
+    await daemonReady(
+      spec,
+      started,
+      async () => {
+        // The process that is being replaced answers on the same path until the new one has it.
+        const [info = ''] = await options.admin.run(['show info'])
+        return info.includes(`\nPid: ${started.pid}\n`)
+      },
+      readyTimeoutMs,
+    )
+    return started
+  }
+
+  async function watch(): Promise<void> {
+    while (!closed) {
+      await systemClock.sleep(watchMs)
+      if (closed || isAlive(record)) continue
+      options.onDown()
+      log.error({ pid: record.pid }, 'HAProxy is gone; starting it again')
+      let delay = watchMs
+      for (;;) {
+        try {
+          record = await start()
+          break
+        } catch (error) {
+          log.error({ error: messageOf(error) }, 'HAProxy cannot be started')
+          await systemClock.sleep(delay)
+          delay = Math.min(5_000, delay * 2)
+        }
+        if (closed) return
+      }
+      options.onUp('started')
+    }
+  }
+
+  return {
+    close() {
+      closed = true
+    },
+  }
+}
+
+const mapText = (map: Map<string, string>): string =>
+  [...map].map(([key, value]) => `${key} ${value}\n`).join('')

@@ -1,0 +1,402 @@
+import 'reflect-metadata'
+import * as x509 from '@peculiar/x509'
+import { spawn, type ChildProcess } from 'node:child_process'
+import { webcrypto, KeyObject } from 'node:crypto'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { once } from 'node:events'
+import { WebSocketServer } from 'ws'
+import { systemClock } from '#core/clock.ts'
+import type { Service } from '#spec/machine-config.ts'
+import type { MachineRow } from '#spec/roster.ts'
+import type { EdgeSettings } from '#spec/settings.ts'
+import { stopDaemon } from '#sys/daemon.ts'
+import { createLogger } from '#sys/log.ts'
+import { chooseFreePort } from '#sys/ports.ts'
+import { connectRoster, type Announcer, type EdgesView, type Roster } from '#roster/index.ts'
+
+/** A small world for the edge's tests: a real bus and HAProxy, Node servers that stand for machines, a host of paper. */
+export interface World {
+  dir: string
+  settings: EdgeSettings
+  key: string
+  roster: Roster
+  /** What the edges say that they have put into effect. */
+  edges: EdgesView
+  host: PaperHost
+  caCertFile: string
+  stopNats(): Promise<void>
+  startNats(): void
+  close(): Promise<void>
+}
+
+export const silentLog = createLogger('test')
+silentLog.level = process.env['HANGAR_LOG'] ?? 'silent'
+
+export async function eventually(
+  what: string,
+  check: () => boolean | Promise<boolean>,
+  ms = 8_000,
+): Promise<void> {
+  for (const end = systemClock.now() + ms; !(await check()); await systemClock.sleep(10)) {
+    if (systemClock.now() > end) throw new Error(`never happened: ${what}`)
+  }
+}
+
+/** Waits until the edges have the newest row of each machine in effect. */
+export async function settled(world: World): Promise<void> {
+  await eventually(
+    'every row in effect',
+    () =>
+      world.edges.live().length > 0 &&
+      [...world.host.machines.values()].every(({ row }) =>
+        world.edges.applied(row.id, row.counter),
+      ),
+  )
+}
+
+export async function makeWorld(changes: Partial<EdgeSettings> = {}): Promise<World> {
+  const dir = mkdtempSync(join(tmpdir(), 'hangar-edge-'))
+  const key = 'secret'
+  writeFileSync(`${dir}/cluster.key`, key)
+  await writeAuthority(dir)
+  const first = 20_000 + Math.floor(Math.random() * 20_000)
+  const natsPort = await chooseFreePort(first)
+  const httpPort = await chooseFreePort(natsPort + 1)
+  const httpsPort = await chooseFreePort(httpPort + 1)
+  const settings: EdgeSettings = {
+    id: 'edge-ord',
+    region: 'ord',
+    dir: `${dir}/edge`,
+    domain: 'hangar.localhost',
+    nats_url: `nats://127.0.0.1:${natsPort}`,
+    cluster_key_file: `${dir}/cluster.key`,
+    http_port: httpPort,
+    https_port: httpsPort,
+    slots: 32,
+    autostop_interval_ms: 600_000,
+    hold_ms: 10_000,
+    ca_cert_file: `${dir}/ca.pem`,
+    ca_key_file: `${dir}/ca.key`,
+    waker_socket: `${dir}/waker.sock`,
+    ...changes,
+  }
+  mkdirSync(settings.dir)
+  let nats: ChildProcess | undefined
+  const startNats = () => {
+    const args = ['-js', '-sd', `${dir}/nats`, '-a', '127.0.0.1', '-p', String(natsPort)]
+    nats = spawn('nats-server', [...args, '--auth', key], { stdio: 'ignore' })
+  }
+  const stopNats = async () => {
+    if (nats?.exitCode !== null) return
+    nats.kill('SIGKILL')
+    await once(nats, 'exit')
+  }
+  startNats()
+  const roster = await connectRoster({
+    natsUrl: settings.nats_url,
+    key,
+    name: 'test',
+    log: silentLog,
+  })
+  const edges = roster.edges({ region: settings.region })
+  const host = await openPaperHost({ dir, roster, appPort: await chooseFreePort(httpsPort + 1) })
+  return {
+    dir,
+    settings,
+    key,
+    roster,
+    edges,
+    host,
+    caCertFile: settings.ca_cert_file,
+    startNats,
+    stopNats,
+    async close() {
+      await host.close()
+      edges.close()
+      await roster.close()
+      await stopNats()
+      await stopDaemon(`${settings.dir}/haproxy.json`, 'SIGKILL')
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+async function writeAuthority(dir: string): Promise<void> {
+  x509.cryptoProvider.set(webcrypto as Crypto)
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])
+  const authority = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: '01',
+    name: 'CN=Hangar test CA',
+    notBefore: new Date(systemClock.now() - 60_000),
+    notAfter: new Date(systemClock.now() + 1e11),
+    keys,
+    signingAlgorithm: algorithm,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+    ],
+  })
+  writeFileSync(`${dir}/ca.pem`, authority.toString('pem'))
+  const pem = KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' })
+  writeFileSync(`${dir}/ca.key`, pem, { mode: 0o600 })
+}
+
+export const webService = (port: number, changes: Partial<Service> = {}): Service => ({
+  protocol: 'tcp',
+  internal_port: port,
+  autostop: 'stop',
+  autostart: true,
+  ports: [
+    { port: 80, handlers: ['http'] },
+    { port: 443, handlers: ['http', 'tls'] },
+  ],
+  ...changes,
+})
+
+export interface PaperMachine {
+  row: MachineRow
+  server: http.Server | undefined
+  wakes: number
+  stops: string[]
+  requests: number
+}
+
+export interface PaperHost {
+  machines: Map<string, PaperMachine>
+  appPort: number
+  /** How long a start takes, and how long after it the app listens. */
+  startMs: number
+  listenLateMs: number
+  failWakes: string | undefined
+  refuseSuspend: boolean
+  add(id: string, row: Partial<MachineRow>): Promise<PaperMachine>
+  put(id: string, changes: Partial<MachineRow>): Promise<void>
+  listen(id: string): Promise<void>
+  unlisten(id: string): Promise<void>
+  close(): Promise<void>
+}
+
+async function openPaperHost(options: {
+  dir: string
+  roster: Roster
+  appPort: number
+}): Promise<PaperHost> {
+  const net3 = 1 + Math.floor(Math.random() * 250)
+  const net2 = 1 + Math.floor(Math.random() * 250)
+  const socket = `${options.dir}/host.sock`
+  let counter = 1
+  let nextAddress = 1
+  const announcer: Announcer = options.roster.announcer({
+    region: 'ord',
+    host: () => ({
+      v: 1,
+      host: 'h1',
+      number: 1,
+      region: 'ord',
+      api: `unix:${socket}`,
+      counter: counter++,
+      at: systemClock.now(),
+      capacity: { cpus: 1, memory_mb: 1 },
+      used: { cpus: 0, memory_mb: 0, machines: 0 },
+    }),
+  })
+  const host: PaperHost = {
+    machines: new Map(),
+    appPort: options.appPort,
+    startMs: 20,
+    listenLateMs: 0,
+    failWakes: undefined,
+    refuseSuspend: false,
+    async add(id, changes) {
+      const running = (changes.state ?? 'started') === 'started'
+      const row: MachineRow = {
+        v: 1,
+        host: 'h1',
+        counter: counter++,
+        id,
+        app: 'web',
+        org: 'personal',
+        network: 1,
+        region: 'ord',
+        primary_region: 'ord',
+        process_group: 'app',
+        instance_id: 'v1',
+        state: 'started',
+        ip4: `127.${net2}.${net3}.${nextAddress++}`,
+        ip6: 'fdaa:0:1:0:1:0:2:2',
+        host_api: `unix:${socket}`,
+        services: [webService(options.appPort)],
+        ready: running,
+        cordoned: false,
+        startable: true,
+        returning: false,
+        changed_at: systemClock.now(),
+        ...changes,
+      }
+      const machine: PaperMachine = { row, server: undefined, wakes: 0, stops: [], requests: 0 }
+      host.machines.set(id, machine)
+      if (running) await host.listen(id)
+      await announcer.put(row)
+      return machine
+    },
+    async put(id, changes) {
+      const machine = host.machines.get(id)!
+      machine.row = {
+        ...machine.row,
+        changed_at: systemClock.now(),
+        ...changes,
+        counter: counter++,
+      }
+      await announcer.put(machine.row)
+    },
+    async listen(id) {
+      const machine = host.machines.get(id)!
+      if (machine.server) return
+      machine.server = appServer(machine)
+      machine.server.listen(machine.row.services[0]!.internal_port, machine.row.ip4)
+      await once(machine.server, 'listening')
+    },
+    async unlisten(id) {
+      const machine = host.machines.get(id)!
+      const { server } = machine
+      machine.server = undefined
+      server?.closeAllConnections()
+      if (server) await new Promise((resolve) => server.close(resolve))
+    },
+    async close() {
+      for (const id of host.machines.keys()) await host.unlisten(id)
+      await announcer.close()
+      api.closeAllConnections()
+      api.close()
+    },
+  }
+  const api = hostApi(host)
+  api.listen(socket)
+  await once(api, 'listening')
+  return host
+}
+
+function hostApi(host: PaperHost): http.Server {
+  return http.createServer((request, answer) => {
+    const [, , , id = '', verb] = (request.url ?? '').split('/')
+    const machine = host.machines.get(id)
+    const say = (status: number, body: unknown) => {
+      answer.writeHead(status, { 'content-type': 'application/json' })
+      answer.end(JSON.stringify(body))
+    }
+    const right =
+      request.headers.authorization === 'Bearer secret' &&
+      request.headers['x-hangar-source'] === 'proxy'
+    if (!right) return say(401, { error: 'no', status: 'unauthorized' })
+    if (!machine) return say(404, { error: 'no such machine', status: 'not_found' })
+    void (async () => {
+      if (verb === 'wake') {
+        machine.wakes++
+        if (host.failWakes)
+          return say(412, { error: host.failWakes, status: 'precondition_failed' })
+        await systemClock.sleep(host.startMs)
+        const late = host.listenLateMs
+        if (late === 0) await host.listen(id)
+        else void systemClock.sleep(late).then(() => host.listen(id))
+        await host.put(id, { state: 'started', ready: true })
+        return say(200, { row: machine.row })
+      }
+      if (verb === 'suspend' && host.refuseSuspend) {
+        return say(412, { error: 'memory is too large', status: 'precondition_failed' })
+      }
+      machine.stops.push(verb ?? '')
+      await host.put(id, { state: 'stopping', ready: false })
+      await systemClock.sleep(50)
+      await host.unlisten(id)
+      await host.put(id, { state: verb === 'suspend' ? 'suspended' : 'stopped' })
+      return say(200, { ok: true })
+    })()
+    return undefined
+  })
+}
+
+/** What stands for an app: it tells what it got. */
+function appServer(machine: PaperMachine): http.Server {
+  const server = http.createServer((request, answer) => {
+    machine.requests++
+    const url = new URL(request.url ?? '/', 'http://x')
+    let bytes = 0
+    request.on('data', (chunk: Buffer) => (bytes += chunk.length))
+    request.on('end', () => {
+      const ms = Number(url.searchParams.get('ms') ?? 0)
+      const status = Number(url.searchParams.get('status') ?? 200)
+      const body = JSON.stringify({
+        machine: machine.row.id,
+        method: request.method,
+        url: request.url,
+        headers: request.headers,
+        bytes,
+      })
+      setTimeout(() => {
+        answer.writeHead(status, { 'content-type': 'application/json' })
+        answer.end(body)
+      }, ms)
+    })
+  })
+  server.keepAliveTimeout = 30_000
+  const sockets = new WebSocketServer({ server })
+  sockets.on('connection', (socket) => {
+    socket.on('message', (message) =>
+      socket.send(`${machine.row.id}: ${(message as Buffer).toString()}`),
+    )
+  })
+  return server
+}
+
+export interface Got {
+  status: number
+  headers: http.IncomingHttpHeaders
+  text: string
+}
+
+/** One request on a connection of its own. */
+export function get(
+  settings: EdgeSettings,
+  options: {
+    host?: string
+    path?: string
+    method?: string
+    body?: string | Buffer
+    headers?: Record<string, string>
+    agent?: http.Agent
+  } = {},
+): Promise<Got> {
+  const { body } = options
+  return new Promise((resolve, reject) => {
+    const request = http.request({
+      host: '127.0.0.1',
+      port: settings.http_port,
+      path: options.path ?? '/',
+      method: options.method ?? 'GET',
+      agent: options.agent ?? false,
+      headers: {
+        host: options.host ?? `web.${settings.domain}:${settings.http_port}`,
+        ...(body === undefined ? {} : { 'content-length': Buffer.byteLength(body) }),
+        ...options.headers,
+      },
+    })
+    request.on('error', reject)
+    request.on('response', (answer) => {
+      const chunks: Buffer[] = []
+      answer.on('data', (chunk: Buffer) => chunks.push(chunk))
+      answer.on('error', reject)
+      answer.on('end', () =>
+        resolve({
+          status: answer.statusCode ?? 0,
+          headers: answer.headers,
+          text: Buffer.concat(chunks).toString('utf8'),
+        }),
+      )
+    })
+    request.end(body)
+  })
+}

@@ -1,0 +1,80 @@
+import type { MachineRow } from '#spec/roster.ts'
+import type { Member, Pool } from '../proxy/routes.ts'
+
+/** What a request to a pool without a server has to wait for. Pure. */
+export type Choice =
+  | { do: 'wait' }
+  | { do: 'start'; machine: MachineRow }
+  | { do: 'refuse'; code: string; message: string }
+
+/** A started machine whose checks do not pass for this long no longer keeps another from being started. */
+const unreadyMsMax = 10_000
+
+const coming = new Set(['starting', 'restarting', 'updating'])
+const resting = new Set(['stopped', 'suspended', 'created'])
+const going = new Set(['stopping', 'suspending'])
+
+export interface ChooseOptions {
+  now: number
+  /** Machines that could not be started for this request. */
+  failed: ReadonlySet<string>
+}
+
+/** PRX-44 and PRX-45: one that is coming is waited for; else a resting one that may be started; else say why not. */
+export function choose(pool: Pool, { now, failed }: ChooseOptions): Choice {
+  const members = [...pool.members.values()].sort((a, b) => (a.row.id < b.row.id ? -1 : 1))
+  if (members.some((member) => member.usable)) return { do: 'wait' }
+  const candidates = members.filter(
+    (member) => mayStart(member) && resting.has(member.row.state) && !failed.has(member.row.id),
+  )
+  const arriving = members.some(({ row }) => isComing(row, now, candidates.length > 0))
+  if (arriving) return { do: 'wait' }
+  // A suspended machine is back soonest; among equals the one that rested longest.
+  const [best] = candidates.sort(
+    (a, b) =>
+      Number(b.row.state === 'suspended') - Number(a.row.state === 'suspended') ||
+      a.row.changed_at - b.row.changed_at,
+  )
+  if (best) return { do: 'start', machine: best.row }
+  if (members.some((member) => mayStart(member) && going.has(member.row.state))) {
+    return { do: 'wait' }
+  }
+  return refusal(pool, members)
+}
+
+/** A resting machine to add to those that run, for a pool whose machines are all at their soft limits. */
+export function chooseExtra(pool: Pool): MachineRow | undefined {
+  const members = [...pool.members.values()]
+  if (members.some(({ row }) => coming.has(row.state) || row.returning)) return undefined
+  return members
+    .filter((member) => mayStart(member) && resting.has(member.row.state))
+    .sort((a, b) => a.row.changed_at - b.row.changed_at)[0]?.row
+}
+
+function mayStart({ row, autostart }: Member): boolean {
+  return autostart && row.startable && !row.cordoned
+}
+
+function isComing(row: MachineRow, now: number, others: boolean): boolean {
+  if (row.cordoned) return false
+  if (row.returning || coming.has(row.state)) return true
+  if (row.state !== 'started') return false
+  return !others || now - row.changed_at < unreadyMsMax
+}
+
+function refusal(pool: Pool, members: Member[]): Choice {
+  const states = members.map(({ row, autostart }) => {
+    const why = [
+      row.state,
+      row.cordoned ? 'cordoned' : '',
+      autostart ? '' : 'auto_start_machines is false',
+      row.startable ? '' : 'never started by the proxy',
+    ]
+    return `${row.id} (${why.filter(Boolean).join(', ')})`
+  })
+  return {
+    do: 'refuse',
+    code: 'PM08',
+    message: `no machine of ${pool.app} can be started: ${states.join('; ')}. Start one with: hangar m start ID -a ${pool.app}, or bring up a new release with: hangar deploy`,
+  }
+}
