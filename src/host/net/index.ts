@@ -5,3 +5,4 @@ export {
   type HostNet,
   type HostNetOptions,
 } from './host-net.ts'
+export { netDoctor, type NetProblem } from './net-doctor.ts'
