@@ -1,0 +1,51 @@
+import { Fault } from '#core/fault.ts'
+import type { ExecResult } from '#spec/machine.ts'
+import type { Call, Command } from '../command.ts'
+import { aboutApp, jsonFlag } from '../flags.ts'
+import { sayJson } from '../io.ts'
+import { findMachine, listMachines, machinePath } from '../machines.ts'
+
+async function runExec(call: Call): Promise<number> {
+  const { io, flags, args } = call
+  const api = call.api()
+  const app = await call.appName()
+  const [first = '', ...rest] = args
+  const id =
+    rest.length > 0 ? (await findMachine(api, app, first)).id : await onlyMachine(call, app)
+  const words = rest.length > 0 ? rest : [first]
+  const timeout = flags.number('timeout')
+  const result = await api.post<ExecResult>(`${machinePath(app, id)}/exec`, {
+    // One word is a line for the server to split, as flyctl sends it; several are taken as they are.
+    ...(words.length === 1 ? { cmd: words[0] } : { command: words }),
+    ...(timeout === undefined ? {} : { timeout }),
+  })
+  if (flags.on('json')) {
+    sayJson(io, result)
+    return result.exit_code
+  }
+  io.stdout.write(result.stdout)
+  io.stderr.write(result.stderr)
+  return result.exit_code
+}
+
+async function onlyMachine(call: Call, app: string): Promise<string> {
+  const running = (await listMachines(call.api(), app)).filter(({ state }) => state === 'started')
+  if (running.length === 1 && running[0]) return running[0].id
+  throw new Fault(
+    'bad_request',
+    `app ${app} has ${running.length} started machines; name one: ${call.path} ID COMMAND`,
+  )
+}
+
+export const machineExec: Command = {
+  name: 'exec',
+  summary: 'Run a command in a machine; ends with its exit code',
+  args: '[ID] COMMAND',
+  argsMin: 1,
+  flags: [
+    ...aboutApp,
+    jsonFlag,
+    { name: 'timeout', kind: 'number', value: 'SECONDS', summary: 'How long it may run' },
+  ],
+  run: runExec,
+}

@@ -1,0 +1,68 @@
+import type { Readable, Writable } from 'node:stream'
+import pc from 'picocolors'
+
+/** Everything of the outside that a command touches, so that a test can give it another one. */
+export interface Io {
+  stdout: Writable
+  stderr: Writable
+  stdin: Readable
+  env: Record<string, string | undefined>
+  cwd: string
+  /** True when a person can be asked: both ends are terminals and this is no CI job. */
+  interactive: boolean
+  /** True when stdin is a terminal: reading it would wait for typing. */
+  stdinIsTerminal: boolean
+  color: boolean
+  /** Aborted by Ctrl-C, or when nobody reads the output any more. */
+  signal: AbortSignal
+}
+
+/** The Io of this process. Ctrl-C aborts the signal once; a second one ends the process at once. */
+export function processIo(): Io {
+  const abort = new AbortController()
+  process.once('SIGINT', () => abort.abort(new Error('interrupted')))
+  // `hangar logs | head`: the reader has seen enough.
+  process.stdout.on('error', () => abort.abort(new Error('output closed')))
+  const outIsTerminal = Boolean(process.stdout.isTTY)
+  const inIsTerminal = Boolean(process.stdin.isTTY)
+  return {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    stdin: process.stdin,
+    env: process.env,
+    cwd: process.cwd(),
+    interactive: outIsTerminal && inIsTerminal && process.env['CI'] === undefined,
+    stdinIsTerminal: inIsTerminal,
+    color: outIsTerminal && !process.env['NO_COLOR'],
+    signal: abort.signal,
+  }
+}
+
+export type Colors = ReturnType<typeof pc.createColors>
+
+/** Colours that do nothing where the output is no terminal. */
+export function colorsOf(io: Io): Colors {
+  return pc.createColors(io.color)
+}
+
+/** One line on stdout. */
+export function say(io: Io, line = ''): void {
+  io.stdout.write(`${line}\n`)
+}
+
+/** One line on stderr. */
+export function complain(io: Io, line: string): void {
+  io.stderr.write(`${line}\n`)
+}
+
+/** JSON as flyctl prints it: four spaces. */
+export function sayJson(io: Io, value: unknown): void {
+  say(io, JSON.stringify(value, null, 4))
+}
+
+/** All of stdin as text. */
+export async function readStdin(io: Io): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of io.stdin) chunks.push(Buffer.from(chunk as Uint8Array))
+  return Buffer.concat(chunks).toString('utf8')
+}

@@ -1,0 +1,106 @@
+import { isFault, Fault } from '#core/fault.ts'
+import type { Machine } from '#spec/machine.ts'
+import type { MachineConfig } from '#spec/machine-config.ts'
+import { part, type Api } from './api.ts'
+
+/** MCH-85: what deploy manages. */
+export const isManaged = (machine: Machine): boolean =>
+  machine.config.metadata?.['fly_platform_version'] === 'v2'
+
+export const processGroupOf = (machine: Machine): string =>
+  machine.config.metadata?.['fly_process_group'] ?? machine.config.metadata?.['process_group'] ?? ''
+
+export const releaseVersionOf = (machine: Machine): string =>
+  machine.config.metadata?.['fly_release_version'] ?? ''
+
+/** DEP-2: groups of machines that a deploy uses for a moment. */
+const shortLived = new Set([
+  'fly_app_release_command',
+  'fly_app_console',
+  'fly_app_test_machine_command',
+])
+export const isShortLived = (machine: Machine): boolean => shortLived.has(processGroupOf(machine))
+
+/** `repository:tag`. */
+export function imageOf(machine: Machine): string {
+  const { repository, tag } = machine.image_ref
+  return tag ? `${repository}:${tag}` : repository
+}
+
+/** `shared-cpu-1x`, or an empty text when the config names no guest. */
+export function sizeOf(config: MachineConfig): string {
+  const { guest } = config
+  if (!guest) return config.size ?? ''
+  const cpus = guest.cpus ?? 1
+  return guest.cpu_kind === 'performance' ? `performance-${cpus}x` : `shared-cpu-${cpus}x`
+}
+
+/** `3 total, 2 passing, 1 critical`. */
+export function checksOf(machine: Machine): string {
+  if (machine.checks.length === 0) return ''
+  const parts = [`${machine.checks.length} total`]
+  for (const status of ['passing', 'warning', 'critical'] as const) {
+    const count = machine.checks.filter((check) => check.status === status).length
+    if (count > 0) parts.push(`${count} ${status}`)
+  }
+  return parts.join(', ')
+}
+
+const machinesPath = (app: string) => `/v1/apps/${part(app)}/machines`
+export const machinePath = (app: string, id: string) => `${machinesPath(app)}/${part(id)}`
+
+/** The machines of an app that still exist, by id. */
+export async function listMachines(api: Api, app: string): Promise<Machine[]> {
+  const machines = await api.get<Machine[]>(machinesPath(app))
+  return machines
+    .filter(({ state }) => state !== 'destroyed')
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+}
+
+/** Takes a full id, a name, or the beginning of an id that names one machine only. */
+export async function findMachine(api: Api, app: string, idOrName: string): Promise<Machine> {
+  const exact = await api.find<Machine>(machinePath(app, idOrName))
+  if (exact) return exact
+  const machines = await listMachines(api, app)
+  const named = machines.filter(({ id, name }) => name === idOrName || id.startsWith(idOrName))
+  if (named.length === 1 && named[0]) return named[0]
+  throw new Fault(
+    'not_found',
+    named.length > 1
+      ? `${idOrName} begins the ids of ${named.length} machines of ${app}; give more of it`
+      : `machine ${idOrName} not found in app ${app}; see: hangar machine list -a ${app}`,
+  )
+}
+
+/** MCH-50: loops over the server's wait until the machine is there. A Fault of code wait_timeout after `timeoutMs`. */
+export async function waitForMachine(
+  api: Api,
+  options: {
+    app: string
+    id: string
+    states: readonly string[]
+    timeoutMs: number
+    now?: () => number
+  },
+): Promise<void> {
+  const { app, id, states, timeoutMs, now = Date.now } = options
+  const deadline = now() + timeoutMs
+  for (;;) {
+    const seconds = Math.max(1, Math.min(60, Math.ceil((deadline - now()) / 1000)))
+    const query = [...states.map((state) => `state=${part(state)}`), `timeout=${seconds}`].join('&')
+    try {
+      await api.get(`${machinePath(app, id)}/wait?${query}`)
+      return
+    } catch (error) {
+      if (states.includes('destroyed') && isFault(error, 'not_found')) return
+      if (!isFault(error, 'wait_timeout')) throw error
+      if (now() >= deadline) {
+        throw new Fault(
+          'wait_timeout',
+          `machine ${id} did not become ${states.join(' or ')} in ${Math.round(timeoutMs / 1000)} s; see: hangar machine status ${id} -a ${app} and hangar logs -a ${app}`,
+          { cause: error },
+        )
+      }
+    }
+  }
+}
