@@ -5,7 +5,7 @@ import type { Check, MachineConfig, MachineFile, Mount, Service } from './machin
 import { belongsTo, computeFor } from './process-groups.ts'
 import { shellSplit } from './shell-split.ts'
 
-export { computeFor, defaultGroup, processGroups } from './process-groups.ts'
+export { belongsTo, computeFor, defaultGroup, processGroups } from './process-groups.ts'
 
 /** MCH-85: groups of machines that live for one command; a deploy leaves them alone (DEP-2). */
 export const releaseGroup = 'fly_app_release_command'
