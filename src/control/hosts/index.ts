@@ -8,3 +8,5 @@ export {
   type HostCall,
   type HostRef,
 } from './host-client.ts'
+export { knownRegions, placeableRegions, regionList, type RegionRow } from './regions.ts'
+export { describeHosts, resolveImage } from './describe.ts'

@@ -14,7 +14,7 @@ import { callHost, type HostCall } from '../hosts/index.ts'
 import { markGone, remember } from './placements.ts'
 import { machineNotFound, placementOf } from './read.ts'
 import { notePushed, refreshSecrets } from './secrets-push.ts'
-import { checkMachineInput, describeIssue } from './validate.ts'
+import { checkImageAccess, checkMachineInput, describeIssue } from './validate.ts'
 
 export const machineVerbs = [
   'start',
@@ -76,6 +76,7 @@ export async function updateMachine(
   options: ActOptions = {},
 ): Promise<Machine> {
   const { input } = checkMachineInput(app, raw)
+  await checkImageAccess(ctx, app, input.config.image)
   const secrets = input.skip_secrets ? undefined : await openSecrets(ctx, app)
   const body: HostUpdate = { input, ...(secrets ? { secrets } : {}) }
   const call = { method: 'POST', path: '', body, timeoutMs: updateTimeoutMs }

@@ -5,7 +5,7 @@ import type { HostCreate } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
 import { appRef, markDeployed, openSecrets, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
-import { callHost, freshHosts, type HostRef } from '../hosts/index.ts'
+import { callHost, freshHosts, knownRegions, type HostRef } from '../hosts/index.ts'
 import { place, regionPreferences, regionsOf } from '../schedule/index.ts'
 import { isUniqueViolation } from '../store/index.ts'
 import { findVolume } from '../volumes/index.ts'
@@ -20,7 +20,7 @@ import {
 import { getMachine } from './read.ts'
 import { notePushed } from './secrets-push.ts'
 import { oneAtATime } from './one-at-a-time.ts'
-import { checkMachineInput, type CheckedInput } from './validate.ts'
+import { checkImageAccess, checkMachineInput, type CheckedInput } from './validate.ts'
 
 export interface CreateOptions {
   /** Who owns the lease that the input may ask for: the caller's e-mail. */
@@ -45,8 +45,9 @@ export async function createMachine(
   options: CreateOptions,
 ): Promise<Machine> {
   const checked = checkMachineInput(app, raw)
+  await checkImageAccess(ctx, app, checked.input.config.image)
   const pinned = await pinnedHost(ctx, app, checked)
-  const preferences = pinned ? [pinned.region] : await regionsWanted(ctx, checked.input.region)
+  const preferences = pinned ? [pinned.region] : regionsWanted(ctx, checked.input.region)
   const secrets = checked.input.skip_secrets ? undefined : await openSecrets(ctx, app)
   const silent = new Set<string>()
   for (let attempt = 1; ; attempt++) {
@@ -113,13 +114,8 @@ async function pinnedHost(
 }
 
 /** MCH-22. Without a region: the first of this cloud. Fault `invalid` when a code means nothing here. */
-async function regionsWanted(
-  ctx: ControlContext,
-  region: string | null | undefined,
-): Promise<string[]> {
-  const known = [
-    ...new Set([...ctx.settings.regions, ...ctx.hosts.list().map(({ row }) => row.region)]),
-  ]
+function regionsWanted(ctx: ControlContext, region: string | null | undefined): string[] {
+  const known = knownRegions(ctx)
   const wanted = regionPreferences(region)
   const usable = wanted.filter((one) => regionsOf(one, known).length > 0)
   if (wanted.length > 0 && usable.length === 0) {

@@ -14,8 +14,8 @@ export {
 } from './act.ts'
 export { createMachine, type CreateOptions } from './create.ts'
 export { appLogs, type LogFilter } from './logs.ts'
+export { deleteApp } from './delete-app.ts'
 export { destroyAbandoned } from './janitor.ts'
-export { doomMachines } from './placements.ts'
 export { oneAtATime } from './one-at-a-time.ts'
 export {
   getMachine,
@@ -27,5 +27,5 @@ export {
   type MachineFilter,
 } from './read.ts'
 export { appsWithStaleSecrets, pushSecrets } from './secrets-push.ts'
-export { describeIssue } from './validate.ts'
+export { describeIssue, ownRepository } from './validate.ts'
 export { waitMachine, type WaitOptions } from './wait.ts'

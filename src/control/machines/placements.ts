@@ -1,10 +1,9 @@
-import { hostname } from 'node:os'
 import { sql } from 'kysely'
 import type { Machine } from '#spec/machine.ts'
-import { isAlive, processStartTime } from '#sys/process.ts'
 import type { AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import type { HostRef } from '../hosts/index.ts'
+import { runnerLives, thisRunner } from '../runner.ts'
 import type { PlacementStatus } from '../store/index.ts'
 
 export interface MachinePlacement extends HostRef {
@@ -29,15 +28,6 @@ const columns = [
 
 /** Longer than any create takes: after it, whoever was placing has given up or died. */
 const placingMsMax = 15 * 60_000
-
-/** `host:pid:start`: names this very process, so that another can tell when it is dead. */
-export const thisPlacer = `${hostname()}:${process.pid}:${processStartTime(process.pid) ?? 0}`
-
-function placerLives(placer: string): boolean {
-  const [host, pid, startTime] = placer.split(':')
-  if (host !== hostname()) return true
-  return isAlive({ pid: Number(pid), startTime: Number(startTime) })
-}
 
 /** The app's machines, oldest first: those that exist, and with `includeGone` those that did. */
 export async function placementsOf(
@@ -96,7 +86,7 @@ export async function recordPlacement(
       host_id: placement.host_id,
       host_api: placement.host_api,
       status: 'placing',
-      placed_by: thisPlacer,
+      placed_by: thisRunner,
     })
     .execute()
 }
@@ -143,7 +133,7 @@ export async function abandonedPlacements(
   return rows.filter(
     (row) =>
       row.status === 'doomed' ||
-      !placerLives(row.placed_by) ||
+      !runnerLives(row.placed_by) ||
       options.now - row.created_at.getTime() > placingMsMax,
   )
 }

@@ -2,7 +2,8 @@ import { Fault } from '#core/fault.ts'
 import { resolveGuest, type ResolvedGuest } from '#spec/guest-size.ts'
 import { machineInputSchema, type MachineInput } from '#spec/machine.ts'
 import type { z } from 'zod'
-import type { AppRecord } from '../apps/index.ts'
+import { findApp, type AppRecord } from '../apps/index.ts'
+import type { ControlContext } from '../context.ts'
 
 /** The first thing wrong, with its path as the client wrote it: `config.guest.cpus: …`. */
 export function describeIssue(error: z.ZodError): string {
@@ -48,4 +49,33 @@ export function checkMachineInput(
     )
   }
   return { input: { ...parsed.data, config }, guest }
+}
+
+/**
+ * SEC-20: hosts may pull anything from this cloud's registry, so who asks for an image of it is checked here: the app
+ * whose image it is must belong to the same organization. Fault `forbidden`.
+ */
+export async function checkImageAccess(
+  ctx: Pick<ControlContext, 'db' | 'settings'>,
+  app: Pick<AppRecord, 'org'>,
+  image: string,
+): Promise<void> {
+  const repository = ownRepository(ctx, image)
+  if (repository === undefined) return
+  const owner = await findApp(ctx, repository)
+  if (owner?.org.id === app.org.id) return
+  throw new Fault(
+    'forbidden',
+    `image ${image} belongs to no app of organization ${app.org.slug}; deploy one of its own apps' images`,
+  )
+}
+
+/** The repository, which is an app's name, of an image in this cloud's own registry; undefined for any other image. */
+export function ownRepository(
+  ctx: Pick<ControlContext, 'settings'>,
+  image: string,
+): string | undefined {
+  const prefix = `${ctx.settings.registry_host}/`
+  if (!image.startsWith(prefix)) return undefined
+  return image.slice(prefix.length).split('@')[0]?.split(':')[0]
 }

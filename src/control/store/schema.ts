@@ -139,7 +139,7 @@ interface VolumePlacementTable {
   placed_by: string
   last_known: NullableJson<Volume>
   /** What a PUT changed (VOL-17): shown in the place of what the host says. */
-  options: JSONColumnType<VolumeOptions, string | undefined, string>
+  options: JSONColumnType<VolumeOptions, string | undefined>
   created_at: Timestamp
 }
 
@@ -186,6 +186,8 @@ interface BuildTable {
   id: string
   app_id: string
   status: BuildStatus
+  /** The process that runs it. */
+  runner: string
   image_ref: string | null
   digest: string | null
   size: number | null

@@ -1,4 +1,5 @@
 export {
+  changeVolume,
   createVolume,
   destroyAbandonedVolumes,
   destroyVolume,

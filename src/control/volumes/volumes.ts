@@ -1,25 +1,40 @@
+import { z } from 'zod'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { newVolumeId } from '#core/ids.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
 import type { HostVolumeCreate } from '#spec/host-api.ts'
 import { guestSchema } from '#spec/machine-config.ts'
-import { volumeInputSchema, type Volume } from '#spec/volume.ts'
+import { volumeInputSchema, volumeSchema, type Volume } from '#spec/volume.ts'
 import { appRef, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import { callHost, freshHosts, type HostRef } from '../hosts/index.ts'
 import { place, regionPreferences } from '../schedule/index.ts'
+import { runnerLives, thisRunner } from '../runner.ts'
+import type { VolumeOptions } from '../store/index.ts'
 
 export interface VolumePlacement extends HostRef {
   volume_id: string
   name: string
   region: string
   last_known: Volume | null
+  options: VolumeOptions
 }
+
+/** Longer than any create takes. */
+const placingMsMax = 5 * 60_000
 
 type Store = Pick<ControlContext, 'db'>
 type AppId = Pick<AppRecord, 'id'>
 
-const columns = ['volume_id', 'name', 'region', 'host_id', 'host_api', 'last_known'] as const
+const columns = [
+  'volume_id',
+  'name',
+  'region',
+  'host_id',
+  'host_api',
+  'last_known',
+  'options',
+] as const
 
 function placements(ctx: Store, app: AppId) {
   return ctx.db
@@ -69,7 +84,7 @@ export async function createVolume(
       size_gb,
       ...host,
       status: 'placing',
-      placed_by: '',
+      placed_by: thisRunner,
     })
     .execute()
   const setStatus = (status: 'placed' | 'doomed' | 'gone') =>
@@ -154,23 +169,55 @@ export async function listVolumes(ctx: ControlContext, app: AppRecord): Promise<
     }),
   )
   const byId = new Map(lists.flat().map((volume) => [volume.id, volume]))
-  return rows.map((row) => byId.get(row.volume_id)).filter((volume) => volume !== undefined)
+  return rows
+    .map((row) => withOptions(byId.get(row.volume_id), row))
+    .filter((volume) => volume !== undefined)
 }
 
 const unreachable = (row: VolumePlacement): Volume | undefined =>
-  row.last_known ? { ...row.last_known, host_status: 'unreachable' } : undefined
+  row.last_known ? { ...row.last_known, ...row.options, host_status: 'unreachable' } : undefined
+
+const withOptions = (volume: Volume | undefined, row: VolumePlacement): Volume | undefined =>
+  volume && { ...volume, ...row.options }
 
 export async function getVolume(ctx: ControlContext, app: AppRecord, id: string): Promise<Volume> {
   const row = await volumeOf(ctx, app, id)
   try {
     const volume = await callHost<Volume>(ctx, row, { method: 'GET', path: `/v1/volumes/${id}` })
     await rememberVolume(ctx, volume)
-    return volume
+    return { ...volume, ...row.options }
   } catch (error) {
     const known = isFault(error, 'host_unreachable') ? unreachable(row) : undefined
     if (!known) throw error
     return known
   }
+}
+
+const volumeChangeSchema = volumeSchema
+  .pick({ snapshot_retention: true, auto_backup_enabled: true })
+  .extend({ snapshot_retention: z.int().min(1).max(60) })
+  .partial()
+
+/** VOL-17: `snapshot_retention` and `auto_backup_enabled`; what is absent stays. */
+export async function changeVolume(
+  ctx: ControlContext,
+  app: AppRecord,
+  id: string,
+  raw: unknown,
+): Promise<Volume> {
+  const row = await volumeOf(ctx, app, id)
+  const given = Object.entries((raw ?? {}) as object).filter(([, value]) => value !== null)
+  const parsed = volumeChangeSchema.safeParse(Object.fromEntries(given))
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]
+    throw new Fault('invalid', `${issue?.path.join('.')}: ${issue?.message}`)
+  }
+  await ctx.db
+    .updateTable('volume_placements')
+    .set({ options: JSON.stringify({ ...row.options, ...parsed.data }) })
+    .where('volume_id', '=', id)
+    .execute()
+  return getVolume(ctx, app, id)
 }
 
 /** VOL-11: refused by the host while a machine has it. Returns the volume as it was, on its way out. */
@@ -209,20 +256,20 @@ export async function destroyAbandonedVolumes(
   ctx: ControlContext,
   options: { appId?: string } = {},
 ): Promise<number> {
-  const staleBefore = new Date(ctx.clock.now() - 5 * 60_000)
   let query = ctx.db
     .selectFrom('volume_placements')
-    .select(columns)
-    .where((eb) =>
-      eb.or([
-        eb('status', '=', 'doomed'),
-        eb.and([eb('status', '=', 'placing'), eb('created_at', '<', staleBefore)]),
-      ]),
-    )
+    .select([...columns, 'status', 'placed_by', 'created_at'])
+    .where('status', 'in', ['placing', 'doomed'])
     .limit(1_000)
   if (options.appId !== undefined) query = query.where('app_id', '=', options.appId)
   let left = 0
-  for (const row of await query.execute()) {
+  const rows = (await query.execute()).filter(
+    (row) =>
+      row.status === 'doomed' ||
+      !runnerLives(row.placed_by) ||
+      ctx.clock.now() - row.created_at.getTime() > placingMsMax,
+  )
+  for (const row of rows) {
     try {
       await callHost(ctx, row, {
         method: 'DELETE',

@@ -90,6 +90,7 @@ const statements = [
     status text not null,
     placed_by text not null,
     last_known jsonb,
+    options jsonb not null default '{}',
     created_at timestamptz not null default now()
   )`,
   `create index volume_by_app on volume_placements (app_id)`,
@@ -124,6 +125,7 @@ const statements = [
     id text primary key,
     app_id text not null references apps,
     status text not null,
+    runner text not null,
     image_ref text,
     digest text,
     size bigint,

@@ -1,0 +1,45 @@
+import type { Hono } from 'hono'
+import { Fault } from '#core/fault.ts'
+import { appInputSchema } from '#spec/app.ts'
+import { createApp, describeApps, listApps } from '#control/apps/index.ts'
+import { mayUseApp, requireOrg } from '#control/auth/index.ts'
+import { deleteApp, describeIssue } from '#control/machines/index.ts'
+import { findOrg, personalSlug } from '#control/orgs/index.ts'
+import { appOf, objectBody, type Env } from './request.ts'
+
+/** §5.1. */
+export function appRoutes(api: Hono<Env>): void {
+  api.post('/v1/apps', async (c) => {
+    const { ctx, caller } = c.var
+    const body = appInputSchema.safeParse(await objectBody(c))
+    if (!body.success) throw new Fault('invalid', describeIssue(body.error))
+    const slug = body.data.org_slug || personalSlug
+    const org = await findOrg(ctx, slug)
+    if (!org) throw new Fault('not_found', `there is no organization ${slug}`)
+    requireOrg(caller, org, 'write')
+    const name = body.data.app_name || body.data.name
+    const app = await createApp(ctx, { name, org, network: body.data.network })
+    return c.json((await describeApps(ctx, [app]))[0], 201)
+  })
+
+  api.get('/v1/apps', async (c) => {
+    const { ctx, caller } = c.var
+    const slug = c.req.query('org_slug')
+    const org = slug ? await findOrg(ctx, slug) : undefined
+    if (slug && !org) throw new Fault('not_found', `there is no organization ${slug}`)
+    if (org) requireOrg(caller, org, 'read')
+    const all = await listApps(ctx, org ? { orgId: org.id } : {})
+    const apps = all.filter((app) => mayUseApp(caller, app, 'read'))
+    return c.json({ total_apps: apps.length, apps: await describeApps(ctx, apps) })
+  })
+
+  api.get('/v1/apps/:app', async (c) => {
+    const app = await appOf(c, 'read')
+    return c.json((await describeApps(c.var.ctx, [app]))[0])
+  })
+
+  api.delete('/v1/apps/:app', async (c) => {
+    await deleteApp(c.var.ctx, await appOf(c, 'write'))
+    return c.json({ ok: true }, 202)
+  })
+}

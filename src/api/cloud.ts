@@ -1,0 +1,45 @@
+import type { Hono } from 'hono'
+import { Fault } from '#core/fault.ts'
+import { resolveImageSchema } from '#spec/host-api.ts'
+import { getApp } from '#control/apps/index.ts'
+import { listApps } from '#control/apps/index.ts'
+import { requireApp } from '#control/auth/index.ts'
+import { describeHosts, resolveImage } from '#control/hosts/index.ts'
+import { ownRepository } from '#control/machines/index.ts'
+import { listOrgs } from '#control/orgs/index.ts'
+import manifest from '../../package.json' with { type: 'json' }
+import { objectBody, type Env } from './request.ts'
+
+/** What Hangar's own tools ask about the cloud as a whole. */
+export function cloudRoutes(api: Hono<Env>): void {
+  api.get('/api/v1/viewer', async (c) => {
+    const { ctx, caller } = c.var
+    const orgs = await listOrgs(ctx, caller.scope.org_id)
+    const organizations = orgs.map(({ slug, name }) => ({ slug, name }))
+    return c.json({ email: caller.email, organizations })
+  })
+
+  api.get('/api/v1/status', async (c) => {
+    const { ctx } = c.var
+    const [hosts, apps] = await Promise.all([describeHosts(ctx), listApps(ctx)])
+    const { domain, http_port, https_port } = ctx.settings
+    return c.json({
+      version: manifest.version,
+      domain,
+      http_port,
+      https_port,
+      hosts,
+      apps: apps.length,
+    })
+  })
+
+  api.post('/api/v1/images/inspect', async (c) => {
+    const { ctx, caller } = c.var
+    const body = resolveImageSchema.safeParse(await objectBody(c))
+    if (!body.success) throw new Fault('invalid', 'the body must be {"image": "…"}')
+    const { image } = body.data
+    const owner = ownRepository(ctx, image)
+    if (owner !== undefined) requireApp(caller, await getApp(ctx, owner), 'read')
+    return c.json(await resolveImage(ctx, image))
+  })
+}

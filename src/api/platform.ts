@@ -1,0 +1,42 @@
+import type { Hono } from 'hono'
+import { z } from 'zod'
+import { Fault } from '#core/fault.ts'
+import { resolveGuest } from '#spec/guest-size.ts'
+import { guestSchema } from '#spec/machine-config.ts'
+import { placeableRegions, regionList } from '#control/hosts/index.ts'
+import { describeIssue } from '#control/machines/index.ts'
+import { objectBody, type Env } from './request.ts'
+
+const placementsSchema = z.object({
+  compute: guestSchema.nullish(),
+  region: z.string().nullish(),
+  count: z.int().min(0).nullish(),
+})
+
+/** §9, MCH-91. */
+export function platformRoutes(api: Hono<Env>): void {
+  api.get('/v1/platform/regions', (c) => {
+    const regions = regionList(c.var.ctx)
+    return c.json({ Regions: regions, Nearest: regions[0]?.code ?? '' })
+  })
+
+  api.post('/v1/platform/placements', async (c) => {
+    const body = placementsSchema.safeParse(await objectBody(c))
+    if (!body.success) throw new Fault('invalid', describeIssue(body.error))
+    const { region, count, compute } = body.data
+    const regions = await placeableRegions(c.var.ctx, {
+      region: region ?? '',
+      guest: resolveGuest({ guest: compute ?? undefined }),
+      count: count || 1,
+    })
+    if (regions.length === 0) {
+      throw new Fault(
+        'insufficient_capacity',
+        `could not reserve resource for machine: no region of "${region || 'any'}" has room for ${count || 1} of that size`,
+      )
+    }
+    return c.json({
+      Regions: regions.map((Region) => ({ Region, Count: count || 1, Concurrency: count || 1 })),
+    })
+  })
+}

@@ -1,0 +1,81 @@
+import type { Hono } from 'hono'
+import { Fault } from '#core/fault.ts'
+import { getApp, listSecrets, setSecrets, type AppRecord } from '#control/apps/index.ts'
+import { pushSecrets } from '#control/machines/index.ts'
+import { appOf, flag, intOf, objectBody, param, type Env, type Request } from './request.ts'
+
+/** A silent host must not hold up the answer: the janitor brings it the secrets later. */
+const pushWaitMs = 2_000
+
+async function store(c: Request, app: AppRecord, values: Record<string, string | null>) {
+  const { ctx } = c.var
+  const result = await setSecrets(ctx, app, values)
+  const pushed = pushSecrets(ctx, app).catch((error: unknown) =>
+    ctx.log.warn({ app: app.name, err: error }, 'secrets not pushed; the janitor tries again'),
+  )
+  await Promise.race([pushed, ctx.clock.sleep(pushWaitMs)])
+  return result
+}
+
+function requireVersion(c: Request, app: AppRecord): void {
+  const least = intOf(c.req.query('min_version') ?? c.req.query('version'), 'version') ?? 0
+  if (least > app.secretsVersion) {
+    throw new Fault(
+      'precondition_failed',
+      `app ${app.name} has secrets version ${app.secretsVersion}, older than ${least}`,
+    )
+  }
+}
+
+/** SEC-1…SEC-4, SEC-7. Setting is staging: machines that run keep what they have. */
+export function secretRoutes(api: Hono<Env>): void {
+  const root = '/v1/apps/:app/secrets'
+
+  api.get(root, async (c) => {
+    const showValues = flag(c.req.query('show_secrets') ?? 'false')
+    const app = await appOf(c, showValues ? 'write' : 'read')
+    requireVersion(c, app)
+    const secrets = await listSecrets(c.var.ctx, app, { showValues })
+    return c.json({ version: app.secretsVersion, secrets })
+  })
+
+  api.post(root, async (c) => {
+    const app = await appOf(c, 'write')
+    const { values } = await objectBody(c)
+    if (typeof values !== 'object' || values === null || Array.isArray(values)) {
+      throw new Fault('invalid', 'the body must be {"values": {"NAME": "value" or null}}')
+    }
+    return c.json(await store(c, app, values as Record<string, string | null>))
+  })
+
+  api.get(`${root}/:name`, async (c) => {
+    const showValues = flag(c.req.query('show_secrets') ?? 'false')
+    const app = await appOf(c, showValues ? 'write' : 'read')
+    requireVersion(c, app)
+    return c.json(await findSecret(c, app, showValues))
+  })
+
+  api.post(`${root}/:name`, async (c) => {
+    const app = await appOf(c, 'write')
+    const { value } = await objectBody(c)
+    if (typeof value !== 'string') throw new Fault('invalid', 'the body must be {"value": "…"}')
+    const { version } = await store(c, app, { [param(c, 'name')]: value })
+    return c.json({ ...(await findSecret(c, app, false)), version })
+  })
+
+  api.delete(`${root}/:name`, async (c) => {
+    const app = await appOf(c, 'write')
+    await findSecret(c, app, false)
+    const { version } = await store(c, app, { [param(c, 'name')]: null })
+    return c.json({ version })
+  })
+}
+
+async function findSecret(c: Request, app: AppRecord, showValues: boolean) {
+  const name = param(c, 'name')
+  const fresh = await getApp(c.var.ctx, app.name)
+  const secrets = await listSecrets(c.var.ctx, fresh, { showValues })
+  const secret = secrets.find((one) => one.name === name)
+  if (!secret) throw new Fault('not_found', `app ${app.name} has no secret ${name}`)
+  return secret
+}

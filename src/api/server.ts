@@ -1,0 +1,123 @@
+import { serve } from '@hono/node-server'
+import { Hono } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { Fault, isFault } from '#core/fault.ts'
+import { ulid } from '#core/ids.ts'
+import { limits } from '#core/limits.ts'
+import { verifyHeader } from '#control/auth/index.ts'
+import type { ControlContext } from '#control/index.ts'
+import { appRoutes } from './apps.ts'
+import { buildContextPath, buildRoutes } from './builds.ts'
+import { cloudRoutes } from './cloud.ts'
+import { deployRoutes } from './deploys.ts'
+import { logRoutes } from './logs.ts'
+import { machineRoutes } from './machines.ts'
+import { platformRoutes } from './platform.ts'
+import { registryTokenRoutes } from './registry-token.ts'
+import type { Env, Request } from './request.ts'
+import { secretRoutes } from './secrets.ts'
+import { volumeRoutes } from './volumes.ts'
+
+/** All doors as one handler of requests. */
+export function createApi(ctx: ControlContext): Hono<Env> {
+  const api = new Hono<Env>({ strict: false })
+  api.use(async (c, next) => {
+    c.set('ctx', ctx)
+    c.set('requestId', ulid(ctx.clock.now()))
+    c.header('fly-request-id', c.var.requestId)
+    await next()
+  })
+  const limited = bodyLimit({
+    maxSize: limits.apiBodyBytesMax,
+    onError: () => {
+      throw new Fault(
+        'too_large',
+        `the body is larger than the limit of ${limits.apiBodyBytesMax} bytes`,
+      )
+    },
+  })
+  api.use((c, next) => (buildContextPath.test(c.req.path) ? next() : limited(c, next)))
+  api.onError((error, c) => answerError(c, error))
+  api.notFound((c) => {
+    const fault = new Fault('not_found', `there is no ${c.req.method} ${c.req.path} here`)
+    return answerError(c, fault)
+  })
+  api.get('/healthz', (c) => c.json({ ok: true }))
+  registryTokenRoutes(api)
+  for (const path of ['/v1/*', '/api/v1/*']) {
+    api.use(path, async (c, next) => {
+      const caller = await verifyHeader(ctx, c.req.header('authorization'))
+      if (!caller) {
+        throw new Fault(
+          'unauthorized',
+          'no valid token: send "authorization: Bearer TOKEN"; the first one is in the file "token" of HANGAR_HOME',
+        )
+      }
+      c.set('caller', caller)
+      await next()
+    })
+  }
+  appRoutes(api)
+  machineRoutes(api)
+  volumeRoutes(api)
+  secretRoutes(api)
+  platformRoutes(api)
+  cloudRoutes(api)
+  logRoutes(api)
+  buildRoutes(api)
+  deployRoutes(api)
+  return api
+}
+
+/** MCH-2. What is our fault keeps its insides to itself; the request id finds them in the log. */
+function answerError(c: Request, error: unknown): Response {
+  const { ctx, requestId } = c.var
+  const fault = isFault(error) ? error : undefined
+  if (!fault || fault.code === 'internal') {
+    ctx.log.error({ requestId, path: c.req.path, err: error }, 'a request failed')
+    const text = `something went wrong inside Hangar; request ${requestId} is in the log of control`
+    return Response.json(
+      { error: text, status: 'internal' },
+      { status: 500, headers: { 'fly-request-id': requestId } },
+    )
+  }
+  ctx.log.debug({ requestId, path: c.req.path, error: fault.message }, 'request refused')
+  const body = {
+    error: fault.message,
+    status: fault.code,
+    ...(fault.details ? { details: fault.details } : {}),
+  }
+  return Response.json(body, { status: fault.status, headers: { 'fly-request-id': requestId } })
+}
+
+/** Listens on `settings.listen`. */
+export async function serveApi(ctx: ControlContext): Promise<{ close(): Promise<void> }> {
+  const api = createApi(ctx)
+  const { address, port } = ctx.settings.listen
+  const server = serve({ fetch: api.fetch, hostname: address, port, autoCleanupIncoming: false })
+  if (!('requestTimeout' in server)) throw new Fault('internal', 'the API needs HTTP/1.1')
+  // A build's context may take as long as it takes; a slow header may not.
+  server.requestTimeout = 0
+  server.headersTimeout = 30_000
+  server.keepAliveTimeout = 75_000
+  await new Promise<void>((resolve, reject) => {
+    if (server.listening) return resolve()
+    server.once('listening', resolve)
+    server.once('error', (cause) =>
+      reject(
+        new Fault(
+          'native_failed',
+          `the API cannot listen on ${address}:${port}: ${cause.message}`,
+          { cause },
+        ),
+      ),
+    )
+  })
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      }),
+  }
+}

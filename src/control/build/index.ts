@@ -1,0 +1,10 @@
+export {
+  grantScope,
+  mintBuildPassword,
+  registryIssuer,
+  registryService,
+  signRegistryToken,
+  verifyRegistryUser,
+  type Grant,
+} from './registry-token.ts'
+export { createBuild, discardOldBuilds, runBuild, takeBuild, type BuildLine } from './builds.ts'

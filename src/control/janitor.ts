@@ -1,0 +1,39 @@
+import { messageOf } from '#core/fault.ts'
+import { getAppById } from './apps/index.ts'
+import type { ControlContext } from './context.ts'
+import { appsWithStaleSecrets, destroyAbandoned, pushSecrets } from './machines/index.ts'
+import { destroyAbandonedVolumes } from './volumes/index.ts'
+
+const roundMs = 2_000
+
+/**
+ * Brings about what could not be done when it was asked for: unwanted machines and volumes are destroyed and secrets pushed
+ * as soon as their hosts answer. Each round starts from the database, so nothing is lost with the process. Resolves when
+ * control has stopped.
+ */
+export async function startJanitor(ctx: ControlContext): Promise<void> {
+  while (!ctx.stopping.aborted) {
+    await attempt(ctx, 'hosts', () => ctx.hosts.flush())
+    await attempt(ctx, 'machines', () => destroyAbandoned(ctx))
+    await attempt(ctx, 'volumes', () => destroyAbandonedVolumes(ctx))
+    await attempt(ctx, 'secrets', async () => {
+      for (const id of await appsWithStaleSecrets(ctx))
+        await pushSecrets(ctx, await getAppById(ctx, id))
+    })
+    await ctx.clock.sleep(roundMs, ctx.stopping).catch(() => {})
+  }
+}
+
+/** A round's part that fails is logged and comes again with the next round. */
+async function attempt(
+  ctx: ControlContext,
+  part: string,
+  task: () => Promise<unknown>,
+): Promise<void> {
+  if (ctx.stopping.aborted) return
+  try {
+    await task()
+  } catch (error) {
+    ctx.log.warn({ part, error: messageOf(error) }, 'a chore failed; it is tried again')
+  }
+}
