@@ -1,16 +1,21 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { systemClock } from '#core/clock.ts'
 import { createLogger, type Logger } from '#sys/log.ts'
-import type { MachineRow } from '#spec/roster.ts'
 import type { EdgeSettings } from '#spec/settings.ts'
 import { connectRoster } from '#roster/index.ts'
+import { messageOf } from '#core/fault.ts'
 import { ensureLeaf } from './certs/leaf.ts'
+import { loadLeaf, startRenewal } from './certs/renewal.ts'
+import { startFeed } from './proxy/feed.ts'
 import { openAdmin } from './proxy/admin.ts'
 import type { ProxyPaths } from './proxy/config.ts'
 import { keepHaproxy } from './proxy/haproxy.ts'
 import { Router } from './proxy/router.ts'
+import { openRouteTable } from './proxy/route-table.ts'
 import { openRowTable } from './proxy/row-table.ts'
 import { openWords } from './proxy/words.ts'
+import { startScaleUp } from './wake/scale-up.ts'
+import { startSleep } from './wake/sleep.ts'
 import { openStarter } from './wake/starter.ts'
 import { openStreams } from './wake/stream.ts'
 import { openWaker } from './wake/waker.ts'
@@ -50,13 +55,14 @@ export async function runEdge(
   mkdirSync(settings.dir, { recursive: true, mode: 0o700 })
   const paths = proxyPaths(settings)
   const key = readFileSync(settings.cluster_key_file, 'utf8').trim()
-  await ensureLeaf({
+  const leaf = {
     domain: settings.domain,
     caCertFile: settings.ca_cert_file,
     caKeyFile: settings.ca_key_file,
     leafFile: paths.defaultCert,
     signingFile: paths.signingCa,
-  })
+  }
+  const freshLeaf = await ensureLeaf(leaf)
   const roster = await connectRoster({
     natsUrl: settings.nats_url,
     key,
@@ -66,11 +72,11 @@ export async function runEdge(
   const admin = openAdmin(paths.adminSocket)
   const rows = openRowTable({ file: `${settings.dir}/last-good.json`, log })
   const streams = openStreams()
+  const table = openRouteTable({ rows, domain: settings.domain, log })
   const router: Router = new Router({
     admin,
-    rows,
+    table,
     paths,
-    domain: settings.domain,
     slots: settings.slots,
     log,
     onApplied: (row) => words.applied(row),
@@ -79,16 +85,17 @@ export async function runEdge(
     edge: settings.id,
     region: settings.region,
     say: (word) => roster.say(word),
-    sessions: (machine) => router.sessions(machine) + streams.sessions(machine),
+    sessions: (row) => router.sessions(row) + streams.sessions(row.id),
   })
   const starter = openStarter({
     key,
     holdMs: settings.hold_ms,
     log,
-    onRow: (row) => router.put(row),
+    onRow: (row) => table.put(row),
   })
   const fd = Number(process.env['HANGAR_WAKER_FD'] ?? Number.NaN)
   const waker = await openWaker({
+    table,
     router,
     starter,
     streams,
@@ -98,13 +105,9 @@ export async function runEdge(
     holdMs: settings.hold_ms,
     log,
   })
-  const watcher = roster.watch({
-    regions: [settings.region],
-    onRow: (row: MachineRow) => router.put(row),
-    onForget: (gone) => router.forget(gone),
-  })
+  const feed = startFeed({ roster, region: settings.region, table })
   // A copy on disk may be older than what HAProxy already has: the bus is given the chance to speak first.
-  await watcher.ready
+  await feed.ready
   const haproxy = await keepHaproxy({
     dir: settings.dir,
     admin,
@@ -120,17 +123,38 @@ export async function runEdge(
       paths,
     },
     maps: () => router.plannedMaps(),
-    onUp: () => router.resume(),
+    onUp(how) {
+      router.resume()
+      if (how === 'adopted' && freshLeaf)
+        void loadLeaf(admin, leaf.leafFile).catch((error: unknown) =>
+          log.error({ error: messageOf(error) }, 'the new certificate is not in use'),
+        )
+    },
     onDown: () => router.pause(),
   })
   await router.settled()
+  const renewal = startRenewal({ leaf, admin, log })
+  const scaleUp = startScaleUp({ table, router, streams, starter, log })
+  const sleep = startSleep({
+    region: settings.region,
+    intervalMs: settings.autostop_interval_ms,
+    table,
+    router,
+    streams,
+    starter,
+    held: (poolKey) => waker.held(poolKey),
+    log,
+  })
   log.info(
     { http: settings.http_port, https: settings.https_port, at: systemClock.now() },
     'serving',
   )
   return {
     async close() {
-      watcher.close()
+      scaleUp.close()
+      sleep.close()
+      feed.close()
+      renewal.close()
       haproxy.close()
       router.close()
       words.close()

@@ -47,7 +47,7 @@ export function commandsFor(change: Change, paths: ProxyPaths): Command[] {
     }
     case 'leave':
       return [{ text: `set server ${change.slot}/${change.server.name} state drain`, good: silent }]
-    case 'weigh':
+    default:
       return [
         {
           text: `set server ${change.slot}/${change.server.name} weight ${change.weight}`,

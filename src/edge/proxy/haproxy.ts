@@ -20,8 +20,8 @@ export interface HaproxyOptions {
   log: Logger
   /** The maps a fresh HAProxy starts with, so that its first request finds its slot. */
   maps: () => { owners: Map<string, string>; http: Map<string, string>; https: Map<string, string> }
-  onUp(how: 'adopted' | 'started'): void
-  onDown(): void
+  onUp: (how: 'adopted' | 'started') => void
+  onDown: () => void
 }
 
 export interface Haproxy {
@@ -37,7 +37,7 @@ export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
   mkdirSync(dir, { recursive: true, mode: 0o700 })
   const recordFile = `${dir}/haproxy.json`
   const text = proxyConfigText(config)
-  let closed = false
+  const stop = new AbortController()
 
   const running = findDaemon(recordFile)
   const adopted = running !== undefined && readTextFile(config.paths.config) === text
@@ -92,9 +92,9 @@ export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
   }
 
   async function watch(): Promise<void> {
-    while (!closed) {
+    while (!stop.signal.aborted) {
       await systemClock.sleep(watchMs)
-      if (closed || isAlive(record)) continue
+      if (stop.signal.aborted || isAlive(record)) continue
       options.onDown()
       log.error({ pid: record.pid }, 'HAProxy is gone; starting it again')
       let delay = watchMs
@@ -107,7 +107,7 @@ export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
           await systemClock.sleep(delay)
           delay = Math.min(5_000, delay * 2)
         }
-        if (closed) return
+        if (stop.signal.aborted) return
       }
       options.onUp('started')
     }
@@ -115,7 +115,7 @@ export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
 
   return {
     close() {
-      closed = true
+      stop.abort()
     },
   }
 }

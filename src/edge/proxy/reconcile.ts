@@ -189,6 +189,10 @@ export function applyChange(actual: Actual, change: Change): void {
   }
 }
 
+export function emptyActual(): Actual {
+  return { owners: new Map(), http: new Map(), https: new Map(), servers: new Map() }
+}
+
 /** `<machine>.<number>`: the machine can be read back from a server's name. */
 export const machineOfServer = (name: string): string => name.slice(0, name.lastIndexOf('.'))
 

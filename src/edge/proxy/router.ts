@@ -4,78 +4,75 @@ import type { MachineRow } from '#spec/roster.ts'
 import type { Logger } from '#sys/log.ts'
 import type { Admin } from './admin.ts'
 import { commandsFor, type Command } from './commands.ts'
-import { slotId, slotName, type ProxyPaths } from './config.ts'
+import type { ProxyPaths } from './config.ts'
+import { LeavingServers } from './leaving.ts'
 import { openProber } from './prober.ts'
+import { readActual, readCounters } from './read-back.ts'
 import {
-  actualFromStats,
   addressOf,
   applyChange,
+  emptyActual,
   reconcile,
   type Actual,
   type Change,
   type Server,
 } from './reconcile.ts'
-import { routesOf, type Member, type Pool, type Routes } from './routes.ts'
-import type { RowTable } from './row-table.ts'
-import { parseMap, parseStat, type PoolStat } from './stats.ts'
+import { emptyRoutes, type Member, type Routes } from './routes.ts'
+import type { RouteTable } from './route-table.ts'
+import { openSlotShelf } from './slots.ts'
+import type { PoolStat } from './stats.ts'
 
 /**
- * Keeps HAProxy as the roster's rows want it. The rows are the wish, `actual` is what HAProxy has; after a change the
- * app concerned is compared and only the difference is told. An answer that was not expected means that HAProxy is not
- * what we think: everything is read back and compared anew.
+ * Keeps HAProxy as the route table wants it. `actual` is what HAProxy has; after a change the app concerned is compared
+ * and only the difference is told. An answer that was not expected means that HAProxy is not what we think: everything
+ * is read back and compared anew, and an app that fails again by itself waits, so that it holds up no other.
  */
 export interface RouterOptions {
   admin: Admin
-  rows: RowTable
+  table: RouteTable
   paths: ProxyPaths
-  domain: string
   slots: number
   log: Logger
   /** Called for each row once HAProxy has it. */
-  onApplied(row: MachineRow): void
+  onApplied: (row: MachineRow) => void
 }
 
 const retryMs = 200
-const deleteRetryMs = 500
-const leavingPollMs = 50
-/** A slot rests this long before another app gets it. */
-const slotRestMs = 2_000
+const sickMs = 5_000
+/** Servers that HAProxy marked down are noticed within this time. */
+const watchMs = 1_000
+const giveUpRetryMs = 500
 
 export class Router {
   readonly #options: RouterOptions
-  readonly #routes = new Map<string, Routes>()
   readonly #prober = openProber()
+  readonly #shelf: ReturnType<typeof openSlotShelf>
+  readonly #leaving: LeavingServers
+  readonly #closed = new AbortController()
   readonly #dirty = new Set<string>()
+  readonly #sick = new Map<string, number>()
+  /** Addresses of machines at which something accepts connections. */
   readonly #accepting = new Set<string>()
-  readonly #applied = new Map<string, { host: string; counter: number }>()
+  readonly #applied = new Map<string, MachineRow>()
   readonly #listeners = new Set<() => void>()
-  readonly #restingUntil = new Map<string, number>()
-  readonly #warned = new Set<string>()
-  #actual: Actual = { owners: new Map(), http: new Map(), https: new Map(), servers: new Map() }
+  readonly #slotOfPool = new Map<string, string>()
+  #actual: Actual = emptyActual()
   #loaded = false
   #paused = true
-  #closed = false
   #working = false
-  #lastName = 0
-  #leavingLoop = false
 
   constructor(options: RouterOptions) {
     this.#options = options
-    for (const app of options.rows.apps()) this.#plan(app)
-  }
-
-  /** Takes a row in; it is in effect when `onApplied` has been called with it. */
-  put(row: MachineRow): void {
-    const before = this.#options.rows.get(row.id)
-    if (!this.#options.rows.put(row)) return
-    if (before && before.app !== row.app) this.#touch(before.app)
-    this.#touch(row.app)
-  }
-
-  forget(gone: { host: string; id: string }): void {
-    const app = this.#options.rows.forget(gone)
-    this.#applied.delete(gone.id)
-    if (app !== undefined) this.#touch(app)
+    this.#shelf = openSlotShelf(options.slots)
+    this.#leaving = new LeavingServers({
+      admin: options.admin,
+      actual: () => this.#actual,
+      read: async (slots) => await this.read(slots),
+      live: () => !this.#paused && !this.#closed.signal.aborted,
+      onEmpty: (slot) => this.#touchOwner(slot),
+    })
+    options.table.onChange((app) => this.#touch(app))
+    void this.#watchServers()
   }
 
   /** HAProxy runs and may be read and written. Everything is read back first. */
@@ -91,7 +88,7 @@ export class Router {
   }
 
   close(): void {
-    this.#closed = true
+    this.#closed.abort()
     this.#prober.close()
   }
 
@@ -113,107 +110,69 @@ export class Router {
     })
   }
 
-  /** The pool that a host name leads to, by the app's name in it. */
-  poolOf(host: string, door: 'http' | 'https'): Pool | undefined {
-    const suffix = `.${this.#options.domain}`
-    const name = host.toLowerCase()
-    if (!name.endsWith(suffix)) return undefined
-    const routes = this.#routes.get(name.slice(0, -suffix.length))
-    const key = routes?.[door].get(name)
-    return key === undefined
-      ? undefined
-      : (routes?.pools.get(key) ?? routes?.pools.values().next().value)
-  }
-
-  *pools(): Generator<Pool> {
-    for (const routes of this.#routes.values()) yield* routes.pools.values()
-  }
-
-  pool(key: string): Pool | undefined {
-    return this.#routes.get(key.split(':')[0]!)?.pools.get(key)
-  }
-
   slotOf(poolKey: string): string | undefined {
-    for (const [slot, key] of this.#actual.owners) if (key === poolKey) return slot
-    return undefined
+    return this.#slotOfPool.get(poolKey)
   }
 
   /** True when HAProxy has a server that it would send the pool's next request to. */
   hasServer(poolKey: string): boolean {
-    const slot = this.slotOf(poolKey)
-    const servers = slot === undefined ? [] : (this.#actual.servers.get(slot) ?? [])
-    return servers.some((server) => server.state === 'up')
+    return this.#serversOf(poolKey).some((server) => server.state === 'up')
   }
 
   /** Milliseconds that a started machine has refused connections; undefined when it does not. */
   refusingMs(member: Member): number | undefined {
-    return this.#prober.waitingMs(probeKey(member))
+    return this.#prober.waitingMs(probeKey(member.row.id, addressOf(member)))
   }
 
-  /** The maps that a HAProxy starting now should begin with. Slots keep their owners over its death. */
-  plannedMaps(): {
-    owners: Map<string, string>
-    http: Map<string, string>
-    https: Map<string, string>
-  } {
-    const actual = this.#actual
-    const planned: Actual = {
-      owners: new Map(actual.owners),
-      http: new Map(),
-      https: new Map(),
-      servers: new Map(),
-    }
-    const free = this.#freeSlots()
-    for (const routes of this.#routes.values()) {
-      const app = {
-        ...planned,
-        owners: new Map([...planned.owners].filter(([, key]) => routes.pools.has(key))),
-        http: new Map(),
-        https: new Map(),
-      }
-      const { changes } = reconcile(routes, app, {
-        freeSlots: free,
-        accepts: () => false,
-        newName: (machine) => machine,
-      })
-      for (const change of changes) {
-        if (change.do === 'own') free.shift()
-        applyChange(planned, change)
-      }
-    }
-    for (const [slot, key] of planned.owners) if (!this.pool(key)) planned.owners.delete(slot)
-    return planned
-  }
-
-  /** Slots with servers: those worth reading. */
-  busySlots(): string[] {
-    return [...this.#actual.servers]
-      .filter(([, servers]) => servers.length > 0)
-      .map(([slot]) => slot)
-  }
-
-  poolKeyOfSlot(slot: string): string | undefined {
-    return this.#actual.owners.get(slot)
-  }
-
-  /** Requests in flight to a machine, as last read. */
-  sessions(machine: string): number {
+  /** Requests in flight to a machine of the app through HAProxy, as last read. */
+  sessions(machine: { id: string; app: string }): number {
     let sum = 0
-    for (const servers of this.#actual.servers.values()) {
-      for (const server of servers) if (server.machine === machine) sum += server.sessions
+    for (const key of poolKeysOf(machine.app)) {
+      for (const server of this.#serversOf(key)) {
+        if (server.machine === machine.id) sum += server.sessions
+      }
     }
     return sum
   }
 
+  /** What a HAProxy that starts now should begin with: slots keep their owners over its death. */
+  plannedMaps(): Actual {
+    const planned = emptyActual()
+    for (const [slot, key] of this.#actual.owners) {
+      if (this.#options.table.pool(key)) planned.owners.set(slot, key)
+    }
+    const slotOf = new Map([...planned.owners].map(([slot, key]) => [key, slot]))
+    const free = this.#shelf.free(planned)
+    for (const routes of this.#options.table.routes()) {
+      const view = emptyActual()
+      for (const key of routes.pools.keys()) {
+        const slot = slotOf.get(key)
+        if (slot !== undefined) view.owners.set(slot, key)
+      }
+      const options = { freeSlots: free, accepts: () => false, newName: (id: string) => id }
+      for (const change of reconcile(routes, view, options).changes) {
+        if (change.do === 'own') free.shift()
+        applyChange(planned, change)
+      }
+    }
+    return planned
+  }
+
   /** Reads the counters of some slots and takes note of servers that HAProxy has marked down. */
   async read(slots: readonly string[]): Promise<PoolStat> {
-    const commands = slots.map((slot) => `show stat ${slotId(Number(slot.slice(4)))} 6 -1`)
-    const stat = parseStat(...(await this.#options.admin.run(commands)))
+    const stat = await readCounters(this.#options.admin, slots)
     for (const line of stat.servers) {
       const server = this.#actual.servers.get(line.slot)?.find((s) => s.name === line.server)
       if (!server) continue
       server.sessions = line.sessions
-      if (line.status === 'down' && server.state === 'up') this.#markedDown(line.slot, server)
+      if (line.status === 'down' && server.state === 'up') {
+        server.state = 'down'
+        this.#options.log.warn(
+          { machine: server.machine, address: server.address },
+          'a machine refused a connection; it gets no requests until it accepts again',
+        )
+        this.#reviveWhenAccepting(line.slot, server)
+      }
     }
     return stat
   }
@@ -224,21 +183,34 @@ export class Router {
     if (slot !== undefined && !this.#paused) await this.read([slot]).catch(() => undefined)
   }
 
-  #plan(app: string): void {
-    const rows = this.#options.rows.ofApp(app)
-    if (rows.length === 0) this.#routes.delete(app)
-    else this.#routes.set(app, routesOf(rows, { domain: this.#options.domain }))
-    for (const what of this.#routes.get(app)?.unsupported ?? []) {
-      if (this.#warned.has(what)) continue
-      this.#warned.add(what)
-      this.#options.log.warn(`${what} is not carried by the edge yet; only HTTP on 80 and 443 is`)
+  async #watchServers(): Promise<void> {
+    while (!this.#closed.signal.aborted) {
+      await systemClock.sleep(watchMs, this.#closed.signal).catch(() => {})
+      if (this.#paused || !this.#loaded) continue
+      await this.read([...this.#actual.servers.keys()]).catch(() => undefined)
     }
   }
 
+  #serversOf(poolKey: string): Server[] {
+    const slot = this.#slotOfPool.get(poolKey)
+    return (slot === undefined ? undefined : this.#actual.servers.get(slot)) ?? []
+  }
+
   #touch(app: string): void {
-    this.#plan(app)
     this.#dirty.add(app)
     this.#work()
+  }
+
+  #touchOwner(slot: string): void {
+    const owner = this.#actual.owners.get(slot)
+    if (owner !== undefined) this.#touch(appOfPool(owner))
+  }
+
+  #touchLater(app: string, ms: number): void {
+    void systemClock.sleep(ms, this.#closed.signal).then(
+      () => this.#touch(app),
+      () => {},
+    )
   }
 
   #notify(): void {
@@ -246,107 +218,108 @@ export class Router {
   }
 
   #work(): void {
-    if (this.#working || this.#closed || this.#paused) return
+    if (this.#working || this.#paused || this.#closed.signal.aborted) return
     this.#working = true
-    void this.#drainWork().finally(() => {
+    void this.#workOff().finally(() => {
       this.#working = false
       this.#notify()
+      if (this.#dirty.size > 0) this.#work()
     })
   }
 
-  async #drainWork(): Promise<void> {
+  async #workOff(): Promise<void> {
     // One turn of the event loop gathers rows that arrive together into one batch.
     await new Promise((resolve) => setImmediate(resolve))
-    while (!this.#closed && !this.#paused) {
+    let apart = false
+    while (!this.#paused && !this.#closed.signal.aborted) {
+      let apps: string[] = []
       try {
         if (!this.#loaded) await this.#load()
         if (this.#dirty.size === 0) return
-        const apps = [...this.#dirty]
-        this.#dirty.clear()
+        apps = apart ? [...this.#dirty].slice(0, 1) : [...this.#dirty]
+        for (const app of apps) this.#dirty.delete(app)
         await this.#apply(apps)
+        for (const app of apps) this.#sick.delete(app)
         this.#notify()
       } catch (error) {
         this.#loaded = false
-        this.#options.log.warn(
-          { error: messageOf(error) },
-          'HAProxy is read back and compared anew',
-        )
+        const [app] = apps
+        this.#options.log.warn({ app, error: messageOf(error) }, 'HAProxy is read back')
+        if (apart && apps.length === 1 && app !== undefined) this.#setAside(app)
+        apart = true
         await systemClock.sleep(retryMs)
       }
     }
   }
 
+  /** Nothing that one app's rows say may keep the other apps' changes waiting. */
+  #setAside(app: string): void {
+    const times = (this.#sick.get(app) ?? 0) + 1
+    this.#sick.set(app, times)
+    this.#touchLater(app, Math.min(60_000, sickMs * times))
+  }
+
   /** Reads all that HAProxy has and marks every app for comparison. */
   async #load(): Promise<void> {
-    const { admin, paths } = this.#options
-    const answers = await admin.run([
-      'show stat -1 4 -1',
-      `show map ${paths.ownersMap}`,
-      `show map ${paths.httpMap}`,
-      `show map ${paths.httpsMap}`,
-    ])
-    const [stat = '', owners = '', http = '', https = ''] = answers
-    this.#actual = actualFromStats(parseStat(stat).servers, {
-      owners: parseMap(owners),
-      http: parseMap(http),
-      https: parseMap(https),
-    })
+    const actual = await readActual(this.#options.admin, this.#options.paths)
+    this.#actual = actual
     this.#loaded = true
-    this.#applied.clear()
-    for (const app of this.#options.rows.apps()) this.#dirty.add(app)
-    for (const key of this.#actual.owners.values()) this.#dirty.add(key.split(':')[0]!)
-    for (const door of ['http', 'https'] as const) {
-      for (const host of this.#actual[door].keys()) {
-        this.#dirty.add(host.slice(0, -this.#options.domain.length - 1))
-      }
+    this.#slotOfPool.clear()
+    for (const [slot, key] of actual.owners) this.#slotOfPool.set(key, slot)
+    const apps = new Set<string>(this.#options.table.apps())
+    for (const key of actual.owners.values()) apps.add(appOfPool(key))
+    for (const door of [actual.http, actual.https]) {
+      for (const host of door.keys()) apps.add(this.#options.table.appOfHost(host) ?? host)
     }
-    for (const [slot, servers] of this.#actual.servers) {
+    for (const app of apps) if (!this.#sick.has(app)) this.#dirty.add(app)
+    for (const [slot, servers] of actual.servers) {
       for (const server of servers) {
         if (server.state === 'down') this.#reviveWhenAccepting(slot, server)
         // It takes traffic already: no probe is needed to keep it.
-        if (server.state === 'up') this.#accepting.add(`${server.machine}@${server.address}`)
+        if (server.state === 'up') this.#accepting.add(probeKey(server.machine, server.address))
       }
     }
-    this.#watchLeaving()
+    this.#leaving.watch()
   }
 
   async #apply(apps: string[]): Promise<void> {
-    const free = this.#freeSlots()
+    const free = this.#shelf.free(this.#actual)
     const changes: Change[] = []
-    const rows: MachineRow[] = []
-    const emptied: Change[] = []
+    const emptied: string[] = []
     for (const app of apps) {
-      const routes = this.#routes.get(app) ?? emptyRoutes
-      this.#probe(routes)
-      const diff = reconcile(routes, this.#view(app), {
+      const routes = this.#options.table.routesOf(app) ?? emptyRoutes
+      this.#probe(app, routes)
+      const { changes: ofApp, homeless } = reconcile(routes, this.#view(app), {
         freeSlots: free,
-        accepts: (member) => this.#accepting.has(probeKey(member)),
-        newName: (machine) => this.#newName(machine),
+        accepts: (member) => this.#accepting.has(probeKey(member.row.id, addressOf(member))),
+        newName: (machine) => this.#leaving.newName(machine),
       })
-      for (const change of diff.changes) {
+      for (const change of ofApp) {
         if (change.do === 'own') free.shift()
-        if (change.do === 'disown') emptied.push(change)
+        if (change.do === 'disown') emptied.push(change.slot)
         else changes.push(change)
       }
-      for (const key of diff.homeless) {
+      for (const key of homeless) {
         this.#options.log.error(
           `no free slot for ${key}: all ${this.#options.slots} are taken; raise edge.slots in hangar.toml`,
         )
+        this.#touchLater(app, sickMs)
       }
-      rows.push(...this.#options.rows.ofApp(app))
     }
     await this.#tell(changes)
-    await this.#giveUpSlots(emptied)
-    if (changes.some((change) => change.do === 'leave')) await this.#readLeaving()
-    for (const row of rows) this.#sayApplied(row)
-    this.#watchLeaving()
+    for (const slot of emptied) await this.#giveUp(slot)
+    // Counted after the drain took effect: what is in flight now is all there will be.
+    if (changes.some((change) => change.do === 'leave')) await this.#leaving.read()
+    for (const app of apps) this.#sayApplied(app)
+    this.#leaving.watch()
   }
 
-  #sayApplied(row: MachineRow): void {
-    const before = this.#applied.get(row.id)
-    if (before && before.host === row.host && before.counter >= row.counter) return
-    this.#applied.set(row.id, { host: row.host, counter: row.counter })
-    this.#options.onApplied(row)
+  #sayApplied(app: string): void {
+    for (const row of this.#options.table.rowsOf(app)) {
+      if (this.#applied.get(row.id) === row) continue
+      this.#applied.set(row.id, row)
+      this.#options.onApplied(row)
+    }
   }
 
   async #tell(changes: Change[]): Promise<void> {
@@ -360,42 +333,36 @@ export class Router {
         throw new Error(`HAProxy answered "${answer.trim()}" to: ${command.text}`)
       }
     }
-    for (const change of changes) applyChange(this.#actual, change)
+    for (const change of changes) {
+      applyChange(this.#actual, change)
+      if (change.do === 'own') this.#slotOfPool.set(change.pool, change.slot)
+    }
   }
 
   /** A slot is given up only when no request is left in it: one still held would be replayed to the next owner. */
-  async #giveUpSlots(changes: Change[]): Promise<void> {
-    for (const change of changes) {
-      if (change.do !== 'disown') continue
-      const { slot } = change
-      const app = this.#actual.owners.get(slot)?.split(':')[0] ?? ''
-      const stat = await this.read([slot])
-      if ((stat.inFlight.get(slot) ?? 0) > 0) {
-        void systemClock.sleep(deleteRetryMs).then(() => {
-          this.#dirty.add(app)
-          this.#work()
-        })
-        continue
-      }
-      await this.#tell([change])
-      this.#restingUntil.set(slot, systemClock.now() + slotRestMs)
+  async #giveUp(slot: string): Promise<void> {
+    const key = this.#actual.owners.get(slot)
+    if (key === undefined) return
+    const stat = await this.read([slot])
+    if ((stat.inFlight.get(slot) ?? 0) > 0) {
+      this.#touchLater(appOfPool(key), giveUpRetryMs)
+      return
     }
+    await this.#tell([{ do: 'disown', slot }])
+    this.#slotOfPool.delete(key)
+    this.#shelf.rest(slot)
   }
 
+  /** The part of `actual` that concerns one app. */
   #view(app: string): Actual {
-    const view: Actual = {
-      owners: new Map(),
-      http: new Map(),
-      https: new Map(),
-      servers: new Map(),
-    }
-    for (const [slot, key] of this.#actual.owners) {
-      if (key !== app && !key.startsWith(`${app}:`)) continue
+    const view = emptyActual()
+    for (const key of poolKeysOf(app)) {
+      const slot = this.#slotOfPool.get(key)
+      if (slot === undefined) continue
       view.owners.set(slot, key)
-      const servers = this.#actual.servers.get(slot)
-      if (servers) view.servers.set(slot, servers)
+      view.servers.set(slot, this.#actual.servers.get(slot) ?? [])
     }
-    const host = `${app}.${this.#options.domain}`
+    const host = this.#options.table.hostOfApp(app)
     for (const door of ['http', 'https'] as const) {
       const to = this.#actual[door].get(host)
       if (to !== undefined) view[door].set(host, to)
@@ -403,114 +370,39 @@ export class Router {
     return view
   }
 
-  #freeSlots(): string[] {
-    const now = systemClock.now()
-    const free: string[] = []
-    const rested: string[] = []
-    for (let index = 0; index < this.#options.slots; index++) {
-      const slot = slotName(index)
-      if (this.#actual.owners.has(slot)) continue
-      if ((this.#actual.servers.get(slot)?.length ?? 0) > 0) continue
-      const until = this.#restingUntil.get(slot)
-      if (until === undefined) free.push(slot)
-      else if (until < now) rested.push(slot)
-    }
-    return [...free, ...rested]
-  }
-
-  /** Names only grow, over restarts too: HAProxy must never see one twice. */
-  #newName(machine: string): string {
-    this.#lastName = Math.max(this.#lastName + 1, systemClock.now())
-    return `${machine}.${this.#lastName.toString(36)}`
-  }
-
-  #probe(routes: Routes): void {
+  #probe(app: string, routes: Routes): void {
     for (const pool of routes.pools.values()) {
       for (const member of pool.members.values()) {
-        const key = probeKey(member)
+        const address = addressOf(member)
+        const key = probeKey(member.row.id, address)
         if (!member.usable) {
           this.#accepting.delete(key)
           this.#prober.drop(key)
         } else if (!this.#accepting.has(key)) {
-          this.#prober.watch(key, addressOf(member), () => {
+          this.#prober.watch(key, address, () => {
             this.#accepting.add(key)
-            this.#dirty.add(pool.app)
-            this.#work()
+            this.#touch(app)
           })
         }
       }
     }
   }
 
-  #markedDown(slot: string, server: Server): void {
-    server.state = 'down'
-    this.#reviveWhenAccepting(slot, server)
-  }
-
   #reviveWhenAccepting(slot: string, server: Server): void {
-    this.#prober.watch(`${server.machine}@${server.address}`, server.address, () => {
+    this.#prober.watch(probeKey(server.machine, server.address), server.address, () => {
       if (server.state !== 'down' || this.#paused) return
       this.#options.admin.run([`set server ${slot}/${server.name} health up`]).then(
         () => {
           if (server.state === 'down') server.state = 'up'
           this.#notify()
         },
-        () => {
-          this.#loaded = false
-          this.#work()
-        },
+        () => {}, // HAProxy is gone: all is read back when it is there again.
       )
     })
   }
-
-  #leaving(): [string, Server][] {
-    const leaving: [string, Server][] = []
-    for (const [slot, servers] of this.#actual.servers) {
-      for (const server of servers) if (server.state === 'leaving') leaving.push([slot, server])
-    }
-    return leaving
-  }
-
-  async #readLeaving(): Promise<PoolStat> {
-    return await this.read([...new Set(this.#leaving().map(([slot]) => slot))])
-  }
-
-  #watchLeaving(): void {
-    if (this.#leavingLoop) return
-    this.#leavingLoop = true
-    void this.#removeLeaving().finally(() => (this.#leavingLoop = false))
-  }
-
-  /** Deletes leaving servers once they are idle; HAProxy refuses while it keeps an idle connection, for about 5 s. */
-  async #removeLeaving(): Promise<void> {
-    const nextTry = new Map<string, number>()
-    while (!this.#closed && !this.#paused && this.#leaving().length > 0) {
-      const stat = await this.#readLeaving().catch(() => undefined)
-      if (!stat) return
-      for (const [slot, server] of this.#leaving()) {
-        const line = stat.servers.find((s) => s.slot === slot && s.server === server.name)
-        const now = systemClock.now()
-        if (line && line.sessions > 0) continue
-        if ((nextTry.get(server.name) ?? 0) > now) continue
-        nextTry.set(server.name, now + deleteRetryMs)
-        const at = `${slot}/${server.name}`
-        const [, answer = ''] = await this.#options.admin
-          .run([`set server ${at} state maint`, `del server ${at}`])
-          .catch(() => ['', ''])
-        if (line && !answer.includes('Server deleted')) continue
-        const left = (this.#actual.servers.get(slot) ?? []).filter((s) => s !== server)
-        if (left.length > 0) this.#actual.servers.set(slot, left)
-        else this.#actual.servers.delete(slot)
-        const owner = this.#actual.owners.get(slot)
-        if (owner !== undefined && left.length === 0) {
-          this.#dirty.add(owner.split(':')[0]!)
-          this.#work()
-        }
-      }
-      await systemClock.sleep(leavingPollMs)
-    }
-  }
 }
 
-const emptyRoutes: Routes = { pools: new Map(), http: new Map(), https: new Map(), unsupported: [] }
-const probeKey = (member: Member) => `${member.row.id}@${addressOf(member)}`
+const probeKey = (machine: string, address: string) => `${machine}@${address}`
+const appOfPool = (key: string) => key.split(':', 1)[0]!
+/** The pools an app can have (routes.ts). */
+const poolKeysOf = (app: string) => [app, `${app}:80`]

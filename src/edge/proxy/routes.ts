@@ -36,6 +36,13 @@ export interface Member {
 export const forceHttps = 'force_https'
 const softLimitDefault = 20
 
+export const emptyRoutes: Routes = {
+  pools: new Map(),
+  http: new Map(),
+  https: new Map(),
+  unsupported: [],
+}
+
 export interface RouteOptions {
   domain: string
 }

@@ -14,7 +14,7 @@ export interface WordsOptions {
   edge: string
   region: string
   say: (word: EdgeWord) => void
-  sessions: (machine: string) => number
+  sessions: (row: MachineRow) => number
 }
 
 const heartbeatMs = 1_000
@@ -32,7 +32,7 @@ export function openWords({ edge, region, say, sessions }: WordsOptions): Words 
       say(word)
       return 0
     }
-    const left = sessions(row.id)
+    const left = sessions(row)
     say({ ...word, machine: row.id, counter: row.counter, sessions: left })
     return left
   }

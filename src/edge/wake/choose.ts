@@ -7,10 +7,10 @@ export type Choice =
   | { do: 'start'; machine: MachineRow }
   | { do: 'refuse'; code: string; message: string }
 
-/** A started machine whose checks do not pass for this long no longer keeps another from being started. */
+/** A started machine that is not ready, or refuses connections, for this long no longer keeps another from being started. */
 const unreadyMsMax = 10_000
 
-const coming = new Set(['starting', 'restarting', 'updating'])
+const arriving = new Set(['starting', 'restarting', 'updating'])
 const resting = new Set(['stopped', 'suspended', 'created'])
 const going = new Set(['stopping', 'suspending'])
 
@@ -18,17 +18,23 @@ export interface ChooseOptions {
   now: number
   /** Machines that could not be started for this request. */
   failed: ReadonlySet<string>
+  /** Milliseconds that a started machine has refused connections; undefined when it does not. */
+  refusingMs: (member: Member) => number | undefined
 }
 
 /** PRX-44 and PRX-45: one that is coming is waited for; else a resting one that may be started; else say why not. */
-export function choose(pool: Pool, { now, failed }: ChooseOptions): Choice {
+export function choose(pool: Pool, { now, failed, refusingMs }: ChooseOptions): Choice {
   const members = [...pool.members.values()].sort((a, b) => (a.row.id < b.row.id ? -1 : 1))
-  if (members.some((member) => member.usable)) return { do: 'wait' }
   const candidates = members.filter(
     (member) => mayStart(member) && resting.has(member.row.state) && !failed.has(member.row.id),
   )
-  const arriving = members.some(({ row }) => isComing(row, now, candidates.length > 0))
-  if (arriving) return { do: 'wait' }
+  const patient = candidates.length === 0
+  const coming = members.some((member) =>
+    member.usable
+      ? patient || (refusingMs(member) ?? 0) < unreadyMsMax
+      : isComing(member.row, now, patient),
+  )
+  if (coming) return { do: 'wait' }
   // A suspended machine is back soonest; among equals the one that rested longest.
   const [best] = candidates.sort(
     (a, b) =>
@@ -45,7 +51,7 @@ export function choose(pool: Pool, { now, failed }: ChooseOptions): Choice {
 /** A resting machine to add to those that run, for a pool whose machines are all at their soft limits. */
 export function chooseExtra(pool: Pool): MachineRow | undefined {
   const members = [...pool.members.values()]
-  if (members.some(({ row }) => coming.has(row.state) || row.returning)) return undefined
+  if (members.some(({ row }) => arriving.has(row.state) || row.returning)) return undefined
   return members
     .filter((member) => mayStart(member) && resting.has(member.row.state))
     .sort((a, b) => a.row.changed_at - b.row.changed_at)[0]?.row
@@ -55,11 +61,11 @@ function mayStart({ row, autostart }: Member): boolean {
   return autostart && row.startable && !row.cordoned
 }
 
-function isComing(row: MachineRow, now: number, others: boolean): boolean {
+function isComing(row: MachineRow, now: number, patient: boolean): boolean {
   if (row.cordoned) return false
-  if (row.returning || coming.has(row.state)) return true
+  if (row.returning || arriving.has(row.state)) return true
   if (row.state !== 'started') return false
-  return !others || now - row.changed_at < unreadyMsMax
+  return patient || now - row.changed_at < unreadyMsMax
 }
 
 function refusal(pool: Pool, members: Member[]): Choice {

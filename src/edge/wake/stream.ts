@@ -11,6 +11,8 @@ export interface Streams {
   carry(member: Member, request: IncomingMessage, answer: ServerResponse): Promise<void>
   /** Requests in flight to a machine through here. HAProxy does not see them. */
   sessions(machine: string): number
+  /** Requests carried to a machine so far. */
+  total(machine: string): number
 }
 
 /** Meant for one connection, not for the message (RFC 9110, 7.6.1). Node writes its own. */
@@ -27,6 +29,7 @@ const idleMs = 600_000
 
 export function openStreams(): Streams {
   const inFlight = new Map<string, number>()
+  const totals = new Map<string, number>()
   const count = (machine: string, by: 1 | -1) => {
     const now = (inFlight.get(machine) ?? 0) + by
     if (now === 0) inFlight.delete(machine)
@@ -34,7 +37,9 @@ export function openStreams(): Streams {
   }
   return {
     sessions: (machine) => inFlight.get(machine) ?? 0,
+    total: (machine) => totals.get(machine) ?? 0,
     async carry(member, request, answer) {
+      totals.set(member.row.id, (totals.get(member.row.id) ?? 0) + 1)
       count(member.row.id, 1)
       try {
         await pass(member, request, answer)

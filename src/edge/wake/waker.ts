@@ -8,7 +8,9 @@ import type { Logger } from '#sys/log.ts'
 import { replayHeader, replayStatus } from '../proxy/config.ts'
 import type { Router } from '../proxy/router.ts'
 import type { Member, Pool } from '../proxy/routes.ts'
+import type { RouteTable } from '../proxy/route-table.ts'
 import { choose } from './choose.ts'
+import { loadOf, usableMembers } from './load.ts'
 import type { Starter } from './starter.ts'
 import type { Streams } from './stream.ts'
 
@@ -17,6 +19,7 @@ import type { Streams } from './stream.ts'
  * answers so that HAProxy sends the request again, to the machine. Only what cannot be sent again is carried here.
  */
 export interface WakerOptions {
+  table: RouteTable
   router: Router
   starter: Starter
   streams: Streams
@@ -41,14 +44,14 @@ type Outcome =
 const lookEveryMs = 50
 
 export async function openWaker(options: WakerOptions): Promise<Waker> {
-  const { router, log } = options
+  const { table, router, log } = options
   const heldOf = new Map<string, number>()
 
   async function take(request: IncomingMessage, answer: ServerResponse): Promise<void> {
     const door =
       Number(request.headers['fly-forwarded-port']) === options.httpsPort ? 'https' : 'http'
     const host = (request.headers.host ?? '').replace(/:\d+$/, '')
-    const pool = router.poolOf(host, door)
+    const pool = table.poolOfHost(host, door)
     if (!pool) return refuse(answer, 'PR02', `no app answers at ${host}; see: hangar apps list`)
     const held = heldOf.get(pool.key) ?? 0
     if (held >= limits.heldRequestsPerAppMax) {
@@ -83,10 +86,14 @@ export async function openWaker(options: WakerOptions): Promise<Waker> {
     if (router.hasServer(poolKey)) await lookOnce(poolKey)
     while (systemClock.now() < deadline) {
       if (gone()) return { kind: 'gone' }
-      const pool = router.pool(poolKey)
+      const pool = table.pool(poolKey)
       if (!pool) return { kind: 'failed', code: 'PR02', message: 'the app was removed' }
       if (router.hasServer(poolKey)) return { kind: 'ready' }
-      const choice = choose(pool, { now: systemClock.now(), failed })
+      const choice = choose(pool, {
+        now: systemClock.now(),
+        failed,
+        refusingMs: (member) => router.refusingMs(member),
+      })
       if (choice.do === 'refuse') {
         const message = lastFailure ?? choice.message
         return { kind: 'failed', code: lastFailure ? 'PM07' : choice.code, message }
@@ -120,7 +127,7 @@ export async function openWaker(options: WakerOptions): Promise<Waker> {
   }
 
   function expired(poolKey: string): { code: string; message: string } {
-    const pool = router.pool(poolKey)
+    const pool = table.pool(poolKey)
     for (const member of pool?.members.values() ?? []) {
       if (router.refusingMs(member) !== undefined) {
         return {
@@ -136,11 +143,10 @@ export async function openWaker(options: WakerOptions): Promise<Waker> {
   }
 
   function leastLoaded(poolKey: string): Member | undefined {
-    const load = (member: Member) =>
-      router.sessions(member.row.id) + options.streams.sessions(member.row.id)
-    return [...(router.pool(poolKey)?.members.values() ?? [])]
-      .filter((member) => member.usable && router.refusingMs(member) === undefined)
-      .sort((a, b) => load(a) - load(b))[0]
+    const pool = table.pool(poolKey)
+    return usableMembers(pool ?? { key: poolKey, app: '', members: new Map() })
+      .filter((member) => router.refusingMs(member) === undefined)
+      .sort((a, b) => loadOf(a, options) - loadOf(b, options))[0]
   }
 
   const server = http.createServer(
