@@ -77,7 +77,7 @@ export function startDaemon(spec: DaemonSpec): DaemonRecord {
 
 /** Waits until `probe` succeeds, racing the daemon's death; failure carries the end of its log. */
 export async function daemonReady(
-  spec: DaemonSpec,
+  spec: Pick<DaemonSpec, 'name' | 'logFile'>,
   record: DaemonRecord,
   probe: () => Promise<boolean>,
   timeoutMs: number,

@@ -1,0 +1,17 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util'
+
+// Each command loads only its own rooms: a quick `hangar status` must not pay for a host.
+const [verb = '', ...rest] = process.argv.slice(2)
+
+if (verb === 'host' || verb === 'edge' || verb === 'control') {
+  const { runRole } = await import('./role.ts')
+  await runRole(verb, parseArgs({ args: rest, options: { settings: { type: 'string' } } }).values)
+} else if (['up', 'down', 'destroy', 'doctor', 'cloud'].includes(verb)) {
+  const { main, cloudVerbs } = await import('#cloud/index.ts')
+  const known = cloudVerbs.find((name) => name === verb)
+  process.exitCode = known ? await main(known, rest) : 1
+} else {
+  const { main } = await import('#cli/index.ts')
+  process.exit(await main(process.argv.slice(2)))
+}

@@ -1,0 +1,5 @@
+export { main, cloudVerbs, type CloudVerb } from './command.ts'
+export { up } from './up.ts'
+export { down } from './down.ts'
+export { destroy } from './destroy.ts'
+export { doctor } from './doctor.ts'
