@@ -4,7 +4,7 @@ import type { MachineState } from '#spec/machine.ts'
 /**
  * The life of a machine as a table (MCH-12). A transient state has exactly one piece of work; whoever finds a machine in
  * it, after a crash too, does that work again and reports the outcome as the next event. Resting states have none.
- * Beyond MCH-12 a machine that waits for its restart may be stopped, one that is parked after `skip_launch` goes from
+ * Beyond MCH-12 a machine that waits for its restart may be stopped or updated, one that is parked after `skip_launch` goes from
  * `created` to `stopped` (CONF-6), and a kill leads from anywhere to `destroying` (MCH-37).
  */
 export type LifeEventName =
@@ -65,6 +65,7 @@ export const lifeTable: TransitionTable<MachineState, LifeEventName> = {
     halted_to_start: 'starting',
     halt_failed: 'failed',
     stop: 'stopping',
+    update: 'updating',
     kill: 'destroying',
   },
   updating: {
@@ -97,6 +98,7 @@ export interface Life {
   state: MachineState
   /** What follows a halt. */
   after: 'start' | 'rest'
+  /** How to end the process; null once its end is written down, so that its exit is told once. */
   halt: Halt | null
   /** Thaw what is in memory instead of a cold start. */
   resume: boolean
@@ -108,9 +110,8 @@ export interface Life {
 
 export type LifeEvent =
   | { type: 'start' | 'park' | 'ran' | 'launch_failed' | 'halted' | 'halt_failed' }
-  | { type: 'suspend' | 'suspended' | 'destroy' | 'removed' }
+  | { type: 'suspend' | 'suspended' | 'destroy' | 'kill' | 'removed' }
   | { type: 'stop' | 'restart' | 'suspend_failed'; halt: Halt }
-  | { type: 'kill' }
   | { type: 'exited'; restartInMs: number | null }
   | { type: 'update'; halt: Halt; launch: boolean }
 
@@ -155,8 +156,8 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
       return { after: 'start', halt: event.halt, returning: true, startAt: null }
     case 'exited':
       return event.restartInMs === null
-        ? { after: 'rest', halt: atOnce, returning: false }
-        : { after: 'start', halt: atOnce, returning: true, startAt: now + event.restartInMs }
+        ? { after: 'rest', halt: null, returning: false }
+        : { after: 'start', halt: null, returning: true, startAt: now + event.restartInMs }
     case 'update':
       return {
         after: event.launch ? 'start' : 'rest',

@@ -1,0 +1,40 @@
+import { messageOf } from '#core/fault.ts'
+import { announce, apply, type Agent } from './agent.ts'
+import { haltFor } from './config-rules.ts'
+import { workOf } from './machine-life.ts'
+import { interrupt, operate } from './work.ts'
+
+/**
+ * Takes the host down: every machine that is up is stopped and marked to start again with the host, then its networks
+ * and mounts are removed. Nothing new is begun meanwhile.
+ */
+export async function takeDown(agent: Agent): Promise<void> {
+  const live = [...agent.store.machines.all()].filter((record) => record.destroyedAt === null)
+  const stops = live.map(({ id }) => {
+    interrupt(agent, id, 'soft')
+    return operate(agent, id, () => {
+      const record = agent.store.machines.get(id)
+      const { state } = record.life
+      if (state !== 'started' && state !== 'restarting') return
+      const events = [{ type: 'stop', status: 'stopping', source: 'flyd' } as const]
+      const halt = haltFor(record.config)
+      apply(agent, record, { type: 'stop', halt }, { patch: { startWithHost: true }, events })
+    })
+  })
+  agent.mode = 'down'
+  await Promise.allSettled(stops)
+  await agent.queue.idle()
+  for (const { id } of live) {
+    const record = agent.store.machines.get(id)
+    // A frozen machine keeps nothing over a host that is down.
+    if (record.life.state === 'suspended') await agent.driver.destroy(id)
+    if (workOf(record.life.state)) agent.log.warn({ machine: id }, 'a machine is left half way')
+    for (const mount of record.config.mounts ?? []) {
+      if (mount.volume) await agent.volumes.unmount(mount.volume)
+    }
+    announce(agent, record)
+  }
+  await agent.net
+    .destroyAll()
+    .catch((error: unknown) => agent.log.warn({ error: messageOf(error) }, 'a network is left'))
+}

@@ -1,0 +1,44 @@
+import { Fault } from '#core/fault.ts'
+import { resolveGuest } from '#spec/guest-size.ts'
+import { ip6Of } from '../agent.ts'
+import { commandOf } from '../command.ts'
+import { environmentOf } from '../environment.ts'
+import { hostsFile } from '../guest-files.ts'
+import type { Hook, Launch } from './hook.ts'
+
+/** The process itself, in a root that is built anew (MCH-65). */
+export const runtimeHook: Hook = {
+  name: 'runtime',
+  async prestart(launch) {
+    await launch.agent.driver.start(startSpec(launch))
+  },
+  async poststop(agent, record) {
+    await agent.driver.destroy(record.id)
+  },
+}
+
+function startSpec(launch: Launch) {
+  const { agent, record, image, net } = launch
+  if (!image || !net) throw new Fault('internal', 'a start without its image or network')
+  const ip6 = ip6Of(agent, record)
+  const guest = resolveGuest(record.config)
+  const { init } = record.config
+  return {
+    id: record.id,
+    instanceId: record.instanceId,
+    squashfsPath: image.squashfsPath,
+    argv: commandOf(record.config, image.config),
+    env: environmentOf(record, { imageEnv: image.config.env, secrets: launch.secrets, ip6 }),
+    user: init?.user || image.config.user,
+    workdir: image.config.workdir,
+    hostname: record.id,
+    hosts: hostsFile({ hostname: record.id, ip4: net.ip4, ip6 }),
+    resolvConf: agent.resolvConf(),
+    files: launch.files,
+    mounts: launch.mounts,
+    netnsPath: net.netnsPath,
+    limits: { cpus: guest.cpus, cpuKind: guest.cpu_kind, memoryMb: guest.memory_mb },
+    logFile: agent.spool.prepareRun(record.id, record.run),
+    tty: init?.tty === true,
+  }
+}

@@ -1,0 +1,127 @@
+import { once } from 'node:events'
+import { readFileSync, rmSync, chmodSync } from 'node:fs'
+import { createServer as createHttpServer, type Server } from 'node:http'
+import { join } from 'node:path'
+import { getRequestListener } from '@hono/node-server'
+import { systemClock } from '#core/clock.ts'
+import { messageOf } from '#core/fault.ts'
+import type { HostRow } from '#spec/roster.ts'
+import type { HostSettings } from '#spec/settings.ts'
+import { createLogger } from '#sys/log.ts'
+import { openImageStore } from '#host/image/index.ts'
+import { openHostNet } from '#host/net/index.ts'
+import { openContainerDriver } from '#host/runtime/index.ts'
+import { openVolumes } from '#host/volume/index.ts'
+import { connectRoster } from '#roster/index.ts'
+import { createAgent, type Agent } from './agent.ts'
+import { capacity, used } from './capacity.ts'
+import { resolvConf } from './guest-files.ts'
+import { LogSpool } from './logs/index.ts'
+import { recoverMachines } from './recover.ts'
+import { endRun } from './run.ts'
+import { createServer } from './server.ts'
+import { openStore, type Store } from './store/index.ts'
+import { startUpkeep } from './upkeep.ts'
+
+/**
+ * Runs the host role until SIGTERM or SIGINT, which leave the machines running for the next host process to adopt.
+ * @throws Fault when its folder is in use, its runtime cannot work, or its address is taken
+ */
+export async function runHost(settings: HostSettings): Promise<void> {
+  const log = createLogger(`host ${settings.id}`)
+  const key = readFileSync(settings.cluster_key_file, 'utf8').trim()
+  const store = openStore(settings.dir)
+  const { agent, closeRoster } = await openAgent(settings, { key, store, log })
+  await recoverMachines(agent)
+  const server = await listen(settings.listen, createServer(agent, key).fetch)
+  const stopUpkeep = startUpkeep(agent)
+  log.info({ listen: settings.listen, runtime: agent.driver.name }, 'host is ready')
+  const signal = await Promise.race(
+    ['SIGTERM', 'SIGINT'].map((name) => once(process, name).then(() => name)),
+  )
+  log.info({ signal }, 'host ends; its machines keep running')
+  stopUpkeep()
+  server.close()
+  server.closeAllConnections()
+  agent.mode = 'closed'
+  for (const id of agent.runs.keys()) endRun(agent, id)
+  await agent.announcer.close()
+  agent.edges.close()
+  await closeRoster()
+  store.close()
+}
+
+async function openAgent(
+  settings: HostSettings,
+  parts: { key: string; store: Store; log: ReturnType<typeof createLogger> },
+): Promise<{ agent: Agent; closeRoster: () => Promise<void> }> {
+  const { store, log } = parts
+  const { id, number, region, dir, listen: api } = settings
+  const driver = openContainerDriver({ dir: join(dir, 'runtime'), hostId: id, log })
+  const probe = await driver.probe()
+  // A host whose runtime does not work still answers for its machines; starts will say what is wrong.
+  if (!probe.ok) log.error({ note: probe.note }, 'the runtime does not work on this machine')
+  const { natsUrl, name } = { natsUrl: settings.nats_url, name: `host ${id}` }
+  const roster = await connectRoster({ natsUrl, key: parts.key, name, log })
+  const host = (): HostRow => ({
+    v: 1,
+    host: id,
+    number,
+    region,
+    api,
+    counter: store.nextCounter(),
+    at: systemClock.now(),
+    capacity,
+    used: used(agent),
+  })
+  const agent = createAgent({
+    host: { id, number, region, api },
+    store,
+    driver,
+    net: await openHostNet({
+      hostId: id,
+      hostNumber: number,
+      ipv4Block: settings.ipv4_block,
+      log,
+    }),
+    images: openImageStore({
+      dir: join(dir, 'images'),
+      mirrors: settings.mirrors,
+      registries: settings.registries,
+      log,
+    }),
+    volumes: openVolumes({ dir: join(dir, 'volumes'), log }),
+    announcer: roster.announcer({ region, host }),
+    edges: roster.edges({ region }),
+    spool: new LogSpool(join(dir, 'logs')),
+    clock: systemClock,
+    log,
+    random: Math.random,
+    resolvConf,
+  })
+  return { agent, closeRoster: () => roster.close() }
+}
+
+/** Serves on `unix:/path`, in the place of a socket that a killed process left, or on `http://address:port`. */
+export async function listen(
+  address: string,
+  fetch: (request: Request) => Response | Promise<Response>,
+): Promise<Server> {
+  const server = createHttpServer(getRequestListener(fetch))
+  // Wakes and waits answer late; an idle connection of a role stays open between its calls.
+  server.requestTimeout = 0
+  server.keepAliveTimeout = 75_000
+  if (address.startsWith('unix:')) {
+    const path = address.slice('unix:'.length)
+    rmSync(path, { force: true })
+    server.listen(path)
+  } else {
+    const { hostname, port } = new URL(address)
+    server.listen(Number(port), hostname)
+  }
+  await once(server, 'listening').catch((error: unknown) => {
+    throw new Error(`cannot listen on ${address}: ${messageOf(error)}`, { cause: error })
+  })
+  if (address.startsWith('unix:')) chmodSync(address.slice('unix:'.length), 0o600)
+  return server
+}

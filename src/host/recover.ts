@@ -1,0 +1,72 @@
+import { messageOf } from '#core/fault.ts'
+import { announce, apply, type Agent } from './agent.ts'
+import { beginLife } from './create.ts'
+import { workOf } from './machine-life.ts'
+import { superviseRun } from './run.ts'
+import type { MachineRecord } from './store/index.ts'
+import { carryOn, operate } from './work.ts'
+
+/**
+ * Takes over every machine of this host: what runs is adopted, what was under way goes on, what ended meanwhile is told,
+ * what the host took down with itself starts again. Nothing that is found running is ended. Resolves when every machine
+ * is announced; starts and stops that go on do so behind it.
+ */
+export async function recoverMachines(agent: Agent): Promise<void> {
+  const records = [...agent.store.machines.all()].filter((record) => record.destroyedAt === null)
+  for (const record of records) {
+    try {
+      await recoverOne(agent, record)
+    } catch (error) {
+      // One machine that cannot be taken over must not keep the others waiting.
+      agent.log.error(
+        { machine: record.id, error: messageOf(error) },
+        'could not recover a machine',
+      )
+    }
+  }
+  const leftovers = records.filter((record) => record.run > 0).map((record) => record.id)
+  await agent.net
+    .keepOnly(leftovers)
+    .catch((error: unknown) =>
+      agent.log.warn({ error: messageOf(error) }, 'could not clear up left networks'),
+    )
+}
+
+async function recoverOne(agent: Agent, record: MachineRecord): Promise<void> {
+  const { id, life } = record
+  announce(agent, record)
+  if (workOf(life.state)) {
+    void agent.queue.push(id, () => carryOn(agent, id)).catch(logged)
+  } else if (life.state === 'created') {
+    beginLife(agent, record)
+  } else if (life.state === 'started') {
+    await adopt(agent, record)
+  } else if (life.state === 'suspended' && (await agent.driver.recover(id)) !== 'running') {
+    // What was in memory is lost with the host's reboot: a stopped machine is what is left.
+    const halt = { signal: 'SIGKILL', timeoutMs: 0, drain: false }
+    await operate(agent, id, () => apply(agent, record, { type: 'stop', halt }))
+  } else if (record.startWithHost) {
+    const patch = { startWithHost: false, restarts: [] }
+    const events = [{ type: 'start', status: 'starting', source: 'flyd' } as const]
+    await operate(agent, id, () => apply(agent, record, { type: 'start' }, { patch, events }))
+  }
+  function logged(error: unknown): void {
+    agent.log.error({ machine: id, error: messageOf(error) }, 'the work on a machine failed')
+  }
+}
+
+async function adopt(agent: Agent, record: MachineRecord): Promise<void> {
+  const found = await agent.driver.recover(record.id)
+  if (found !== undefined) {
+    superviseRun(agent, record)
+    return
+  }
+  // Nothing is known of it any more, as after a reboot of the machine under us: that is an exit like any other.
+  const message = 'The host was restarted and the machine with it'
+  agent.spool.say(record.id, { provider: 'runner', level: 'warn', message })
+  const policy = record.config.restart?.policy || 'on-failure'
+  const restarts = policy !== 'no' && policy !== 'never'
+  await operate(agent, record.id, () =>
+    apply(agent, record, { type: 'exited', restartInMs: restarts ? 0 : null }),
+  )
+}

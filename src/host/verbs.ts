@@ -1,0 +1,251 @@
+import { Fault } from '#core/fault.ts'
+import { limits } from '#core/limits.ts'
+import { resolveGuest } from '#spec/guest-size.ts'
+import type { ExecInput, ExecResult, MachineState } from '#spec/machine.ts'
+import { stopSignals } from '#spec/machine-config.ts'
+import { apply, commit, type Agent, type NewEvent, type Source } from './agent.ts'
+import { checkCapacity } from './capacity.ts'
+import { splitWords } from './command.ts'
+import { haltFor } from './config-rules.ts'
+import { requireLease } from './leases.ts'
+import type { Halt } from './machine-life.ts'
+import type { MachineRecord } from './store/index.ts'
+import { interrupt, operate } from './work.ts'
+
+/** Who asks, and the lease nonce that they showed. */
+export interface Caller {
+  source: Source
+  nonce?: string | undefined
+}
+
+const news = (type: NewEvent['type'], status: string, by: Caller): NewEvent[] => [
+  { type, status, source: by.source },
+]
+
+/** Checks the lease and that the machine exists at once, then begins in the machine's queue. */
+function change<T>(
+  agent: Agent,
+  id: string,
+  by: Caller,
+  begin: (record: MachineRecord) => T,
+): Promise<T> {
+  present(agent, id)
+  requireLease(agent, id, by.nonce)
+  return operate(agent, id, () => {
+    requireLease(agent, id, by.nonce)
+    return begin(present(agent, id))
+  })
+}
+
+/** @throws Fault `not_found` for a machine that is destroyed too */
+function present(agent: Agent, id: string): MachineRecord {
+  const record = agent.store.machines.get(id)
+  if (record.destroyedAt !== null)
+    throw new Fault('not_found', `machine not found: ${id} is destroyed`)
+  return record
+}
+
+/** MCH-34. Starting a started machine is no error. */
+export async function startMachine(
+  agent: Agent,
+  id: string,
+  by: Caller,
+): Promise<{ previous_state: MachineState; migrated: false; new_host: '' }> {
+  interrupt(agent, id, 'soft')
+  return change(agent, id, by, (record) => {
+    const previous_state = record.life.state
+    if (previous_state !== 'started' && previous_state !== 'restarting') {
+      if (previous_state !== 'suspended') checkCapacity(agent, resolveGuest(record.config))
+      const patch = { restarts: [], startWithHost: false, lastError: null }
+      apply(agent, record, { type: 'start' }, { patch, events: news('start', 'starting', by) })
+    } else if (previous_state === 'restarting') startNow(agent, record)
+    return { previous_state, migrated: false, new_host: '' }
+  })
+}
+
+function startNow(agent: Agent, record: MachineRecord): void {
+  commit(agent, record, { patch: { life: { ...record.life, startAt: null } } })
+}
+
+export interface StopRequest {
+  signal?: string | null | undefined
+  timeout?: string | number | null | undefined
+}
+
+function checkSignal(signal: string | null | undefined): void {
+  if (signal && !(stopSignals as readonly string[]).includes(signal)) {
+    throw new Fault('invalid', `unknown signal ${signal}; use one of ${stopSignals.join(', ')}`)
+  }
+}
+
+/** The halt of a machine that is frozen discards what it has in memory (MCH-35). */
+function haltOf(record: MachineRecord, request: StopRequest = {}): Halt {
+  if (record.life.state === 'suspended') return { signal: 'SIGKILL', timeoutMs: 0, drain: false }
+  return haltFor(record.config, request)
+}
+
+/** MCH-35, MCH-38. Resolves once the stop is written down; `wait` tells when it is done. */
+export async function stopMachine(
+  agent: Agent,
+  id: string,
+  by: Caller,
+  request: StopRequest = {},
+): Promise<void> {
+  checkSignal(request.signal)
+  requireLease(agent, id, by.nonce)
+  interrupt(agent, id, 'soft')
+  await change(agent, id, by, (record) => {
+    if (record.life.state === 'stopped') return
+    const event = { type: 'stop', halt: haltOf(record, request) } as const
+    const patch = { restarts: [], startWithHost: false }
+    apply(agent, record, event, { patch, events: news('stop', 'stopping', by) })
+  })
+}
+
+/** MCH-36: stop and start of the same version; a machine at rest is started. */
+export async function restartMachine(
+  agent: Agent,
+  id: string,
+  by: Caller,
+  request: StopRequest & { forceStop?: boolean } = {},
+): Promise<void> {
+  checkSignal(request.signal)
+  requireLease(agent, id, by.nonce)
+  interrupt(agent, id, 'soft')
+  await change(agent, id, by, (record) => {
+    const events = news('restart', 'restarting', by)
+    if (record.life.state === 'restarting') startNow(agent, record)
+    else if (record.life.state === 'started') {
+      const halt = haltOf(record, request)
+      const forced: Halt = request.forceStop
+        ? { signal: 'SIGKILL', timeoutMs: 0, drain: false }
+        : halt
+      apply(agent, record, { type: 'restart', halt: forced }, { patch: { restarts: [] }, events })
+    } else apply(agent, record, { type: 'start' }, { patch: { restarts: [] }, events })
+  })
+}
+
+const suspendMemoryMbMax = 2048
+
+/** MCH-40. @throws Fault `precondition_failed` for a machine that cannot be suspended, with the reason */
+export async function suspendMachine(agent: Agent, id: string, by: Caller): Promise<void> {
+  await change(agent, id, by, (record) => {
+    if (record.life.state === 'suspended') return
+    const { config } = record
+    const { memory_mb } = resolveGuest(config)
+    const why =
+      agent.driver.capabilities.suspend === 'none'
+        ? 'its runtime cannot'
+        : memory_mb > suspendMemoryMbMax
+          ? `it has ${memory_mb} MB of memory and at most ${suspendMemoryMbMax} MB can be suspended`
+          : config.init?.swap_size_mb
+            ? 'it has swap'
+            : config.schedule
+              ? 'it has a schedule'
+              : undefined
+    if (why) throw new Fault('precondition_failed', `machine ${id} cannot be suspended: ${why}`)
+    const life = { ...record.life, halt: haltFor(config) }
+    const events = news('suspend', 'suspending', by)
+    apply(agent, { ...record, life }, { type: 'suspend' }, { events })
+  })
+}
+
+/** MCH-37. @throws Fault `precondition_failed` for one that runs, without `kill` */
+export async function destroyMachine(
+  agent: Agent,
+  id: string,
+  by: Caller,
+  kill: boolean,
+): Promise<void> {
+  const { life } = present(agent, id)
+  requireLease(agent, id, by.nonce)
+  const atRest = ['created', 'stopped', 'suspended', 'failed'].includes(life.state)
+  if (!kill && !atRest && life.state !== 'destroying') {
+    throw new Fault(
+      'precondition_failed',
+      `machine ${id} is ${life.state} and cannot be destroyed; stop it first, or force its destruction`,
+    )
+  }
+  interrupt(agent, id, kill ? 'hard' : 'soft')
+  await operate(agent, id, () => {
+    const record = agent.store.machines.get(id)
+    if (record.destroyedAt !== null || record.life.state === 'destroying') return
+    requireLease(agent, id, by.nonce)
+    const events = news('destroy', 'destroying', by)
+    apply(agent, record, { type: kill ? 'kill' : 'destroy' }, { events })
+  })
+}
+
+/** MCH-80: out of or back into traffic; what runs keeps running. */
+export function cordonMachine(agent: Agent, id: string, by: Caller, cordoned: boolean): void {
+  const record = present(agent, id)
+  requireLease(agent, id, by.nonce)
+  if (record.cordoned === cordoned) return
+  const type = cordoned ? 'cordon' : 'uncordon'
+  commit(agent, record, { patch: { cordoned }, events: news(type, record.life.state, by) })
+}
+
+function running(agent: Agent, id: string, verb: string): void {
+  const { state } = present(agent, id).life
+  if (state !== 'started') {
+    throw new Fault(
+      'precondition_failed',
+      `cannot ${verb} machine ${id} while it is ${state}; start it first`,
+    )
+  }
+}
+
+export async function signalMachine(
+  agent: Agent,
+  id: string,
+  by: Caller,
+  signal: string,
+): Promise<void> {
+  checkSignal(signal)
+  running(agent, id, 'signal')
+  requireLease(agent, id, by.nonce)
+  await agent.driver.signal(id, signal as NodeJS.Signals)
+}
+
+/** A program in the machine, to its end; one that fails is an answer and not an error. */
+export async function execInMachine(
+  agent: Agent,
+  id: string,
+  input: ExecInput,
+): Promise<ExecResult> {
+  running(agent, id, 'run a command in')
+  const argv = input.command?.length ? input.command : splitWords(input.cmd ?? '')
+  if (argv.length === 0) throw new Fault('invalid', 'command must name a program')
+  const seconds = Math.min(input.timeout ?? limits.execSecondsDefault, limits.execSecondsMax)
+  const result = await agent.driver.exec(id, {
+    argv,
+    ...(input.stdin ? { stdin: input.stdin } : {}),
+    timeoutMs: seconds * 1000,
+    outputBytesMax: limits.execOutputBytesMax,
+  })
+  if (result.timedOut) {
+    throw new Fault('timeout', `the command did not end in ${seconds} s and was killed`)
+  }
+  return { exit_code: result.exitCode, stdout: result.stdout, stderr: result.stderr }
+}
+
+/** MCH-86: no new version and no restart; undefined deletes. */
+export function setMetadata(
+  agent: Agent,
+  id: string,
+  by: Caller,
+  entry: { key: string; value: string | undefined },
+): void {
+  const record = present(agent, id)
+  requireLease(agent, id, by.nonce)
+  const metadata: Record<string, string> = { ...record.config.metadata }
+  if (entry.value === undefined) delete metadata[entry.key]
+  else metadata[entry.key] = entry.value
+  if (Object.keys(metadata).length > limits.metadataKeysMax) {
+    throw new Fault(
+      'limit_reached',
+      `a machine has at most ${limits.metadataKeysMax} metadata keys`,
+    )
+  }
+  commit(agent, record, { patch: { config: { ...record.config, metadata } } })
+}

@@ -1,0 +1,277 @@
+import { Fault, messageOf } from '#core/fault.ts'
+import type { ExitRecord } from '#host/runtime/index.ts'
+import { apply, commit, type Agent, type Change } from './agent.ts'
+import { drain } from './drain.ts'
+import { exitLine } from './exit-words.ts'
+import { clearUp, prepareAndStart } from './hooks/index.ts'
+import { workOf, type Halt, type LifeEvent, type Work } from './machine-life.ts'
+import { endRun, exitNews, superviseRun } from './run.ts'
+import type { MachineRecord } from './store/index.ts'
+
+interface Outcome {
+  event: LifeEvent
+  change?: Change
+  /** Called once the outcome is written down. */
+  afterwards?: (record: MachineRecord) => void
+}
+
+type Interrupts = { soft: AbortController; hard: AbortController }
+
+/**
+ * Does the work of the machine's present state, and of those that follow, until it rests. Every piece of work may be done
+ * again after a crash at any point. Runs only inside the machine's queue.
+ */
+export async function carryOn(agent: Agent, id: string): Promise<void> {
+  const interrupts = { soft: new AbortController(), hard: new AbortController() }
+  agent.interrupts.set(id, interrupts)
+  try {
+    for (;;) {
+      const record = agent.store.machines.get(id)
+      const work = workOf(record.life.state)
+      if (!work) {
+        if (!autoDestroys(record)) return
+        const events = [{ type: 'destroy', status: 'destroying', source: 'flyd' } as const]
+        apply(agent, record, { type: 'destroy' }, { events })
+        continue
+      }
+      const outcome = await works[work](agent, record, interrupts)
+      // Undefined: the wait was interrupted, whoever did it decides what comes next.
+      if (!outcome || agent.mode === 'closed') return
+      const next = apply(agent, agent.store.machines.get(id), outcome.event, outcome.change)
+      outcome.afterwards?.(next)
+    }
+  } finally {
+    if (agent.interrupts.get(id) === interrupts) agent.interrupts.delete(id)
+  }
+}
+
+/** MCH-77; a machine that never ran is only parked. */
+function autoDestroys(record: MachineRecord): boolean {
+  return (
+    record.life.state === 'stopped' &&
+    record.config.auto_destroy === true &&
+    record.run > 0 &&
+    !record.startWithHost
+  )
+}
+
+const works: Record<
+  Work,
+  (agent: Agent, record: MachineRecord, on: Interrupts) => Promise<Outcome | undefined>
+> = { launch, halt, suspend, remove }
+
+const startedNews = { type: 'start', status: 'started', source: 'flyd' } as const
+
+async function launch(
+  agent: Agent,
+  record: MachineRecord,
+  { hard }: Interrupts,
+): Promise<Outcome | undefined> {
+  const afterwards = (next: MachineRecord) => superviseRun(agent, next)
+  try {
+    const found = await agent.driver.recover(record.id)
+    if (found === 'running' && record.life.resume) await agent.driver.resume(record.id)
+    // Running, or already over: the start was done before we were interrupted, and is not done twice.
+    const done = found === 'running' || (found !== undefined && !record.life.resume)
+    let { ip4 } = record
+    if (!done) {
+      const started = await prepareAndStart(agent, record, hard.signal)
+      ip4 = started.net?.ip4 ?? ip4
+    }
+    return {
+      event: { type: 'ran' },
+      change: { patch: { ip4, lastError: null }, events: [startedNews] },
+      afterwards,
+    }
+  } catch (error) {
+    if (agent.mode === 'closed') return undefined
+    return await launchFailed(agent, record, error)
+  }
+}
+
+async function launchFailed(agent: Agent, record: MachineRecord, error: unknown): Promise<Outcome> {
+  const message = messageOf(error)
+  agent.log.warn({ machine: record.id, error: message }, 'a machine could not be started')
+  const said = `The machine could not be started: ${message}`
+  agent.spool.say(record.id, { provider: 'runner', level: 'error', message: said })
+  await clearUp(agent, record).catch(() => {}) // Logged there; it is tried again at the next start.
+  return {
+    event: { type: 'launch_failed' },
+    change: {
+      patch: { lastError: message },
+      events: [{ type: 'start', status: 'failed', source: 'flyd', request: { error: message } }],
+    },
+  }
+}
+
+async function halt(
+  agent: Agent,
+  given: MachineRecord,
+  { soft, hard }: Interrupts,
+): Promise<Outcome | undefined> {
+  let record = given
+  const { halt: how } = record.life
+  const found = how ? await agent.driver.recover(record.id) : undefined
+  if (how && found !== undefined) {
+    if (found === 'running' && how.drain) {
+      await drain(agent, record, { timeoutMs: how.timeoutMs, signal: hard.signal })
+    }
+    const exit = found === 'running' ? await bringDown(agent, record.id, how, hard.signal) : found
+    if (agent.mode === 'closed') return undefined
+    record = tellExit(agent, record.id, exit)
+  }
+  endRun(agent, record.id)
+  try {
+    await clearUp(agent, record)
+  } catch (error) {
+    return { event: { type: 'halt_failed' }, change: { patch: { lastError: messageOf(error) } } }
+  }
+  const waitMs = (record.life.startAt ?? 0) - agent.clock.now()
+  if (waitMs > 0 && !(await slept(agent, waitMs, AbortSignal.any([soft.signal, hard.signal])))) {
+    return undefined
+  }
+  const relaunch = record.life.state === 'updating' && record.life.after === 'start'
+  const launchNews = { type: 'launch', status: 'created', source: 'flyd' } as const
+  return { event: { type: 'halted' }, change: { events: relaunch ? [launchNews] : [] } }
+}
+
+/** False when the signal ended the sleep. */
+async function slept(agent: Agent, ms: number, signal: AbortSignal): Promise<boolean> {
+  return agent.clock.sleep(ms, signal).then(
+    () => true,
+    () => false,
+  )
+}
+
+/** Writes the end of a process down, once: afterwards the halt is only clearing up. */
+function tellExit(agent: Agent, id: string, exit: ExitRecord): MachineRecord {
+  // Read again: metadata or a cordon may have changed while the process was ending.
+  const record = agent.store.machines.get(id)
+  agent.spool.say(record.id, { provider: 'runner', message: exitLine(exit) })
+  const restarting = record.life.after === 'start' && record.life.state === 'restarting'
+  return commit(agent, record, {
+    patch: { life: { ...record.life, halt: null } },
+    events: [
+      exitNews(exit, { requestedStop: true, restarting, restartCount: record.restarts.length }),
+    ],
+  })
+}
+
+const killSoonMs = 300
+const killGraceMs = 10_000
+
+/** MCH-35: the signal, the grace, then SIGKILL. Resolves with how it ended. */
+async function bringDown(
+  agent: Agent,
+  id: string,
+  how: Halt,
+  hard: AbortSignal,
+): Promise<ExitRecord> {
+  const { driver } = agent
+  const exited = driver.exited(id)
+  exited.catch(() => {})
+  const over = new AbortController()
+  exited.then(() => over.abort()).catch(() => {})
+  const within = (ms: number, signal?: AbortSignal) => {
+    const ended = signal ? AbortSignal.any([signal, over.signal]) : over.signal
+    return Promise.race([exited, slept(agent, ms, ended).then(() => undefined)])
+  }
+  if (how.timeoutMs > 0 && !hard.aborted) {
+    const signalled = `Sending signal ${how.signal} to main child process`
+    agent.spool.say(id, { provider: 'runner', message: signalled })
+    await driver.signal(id, how.signal as NodeJS.Signals)
+    const exit = await within(how.timeoutMs, hard)
+    if (exit) return exit
+  }
+  await driver.signal(id, 'SIGKILL')
+  const killedAtOnce = await within(killSoonMs)
+  if (killedAtOnce) return killedAtOnce
+  // A frozen machine dies only once it is thawed.
+  await driver.resume(id).catch(() => {})
+  const killed = await within(killGraceMs)
+  if (killed) return killed
+  // Not even SIGKILL: the driver takes everything down that belongs to it.
+  await driver.destroy(id)
+  const error = 'it did not end after SIGKILL and was removed'
+  return { exitCode: 137, signal: 9, oomKilled: false, at: agent.clock.now(), error }
+}
+
+async function suspend(
+  agent: Agent,
+  record: MachineRecord,
+  { hard }: Interrupts,
+): Promise<Outcome> {
+  const timeoutMs = record.life.halt?.timeoutMs ?? 0
+  await drain(agent, record, { timeoutMs, signal: hard.signal })
+  try {
+    await agent.driver.suspend(record.id)
+    endRun(agent, record.id)
+    const events = [{ type: 'suspend', status: 'suspended', source: 'flyd' } as const]
+    return { event: { type: 'suspended' }, change: { events } }
+  } catch (error) {
+    // PRX-43: falls back to a stop.
+    agent.log.warn({ machine: record.id, error: messageOf(error) }, 'could not suspend')
+    const how = record.life.halt ?? { signal: 'SIGINT', timeoutMs: 5_000, drain: false }
+    return { event: { type: 'suspend_failed', halt: how } }
+  }
+}
+
+async function remove(agent: Agent, given: MachineRecord): Promise<Outcome> {
+  let record = given
+  const { id } = record
+  if (record.life.halt && (await agent.driver.recover(id)) === 'running') {
+    const at: Halt = { signal: 'SIGKILL', timeoutMs: 0, drain: false }
+    record = tellExit(agent, id, await bringDown(agent, id, at, new AbortController().signal))
+  }
+  endRun(agent, id)
+  try {
+    await clearUp(agent, record)
+  } catch (error) {
+    // Its name and number are free all the same; what is left is cleared up when the host starts again.
+    agent.log.error({ machine: id, error: messageOf(error) }, 'something of a machine is left')
+  }
+  for (const mount of record.config.mounts ?? []) releaseVolume(agent, mount.volume, id)
+  agent.store.leases.remove(id)
+  const destroyedAt = agent.clock.now()
+  const events = [{ type: 'destroy', status: 'destroyed', source: 'flyd' } as const]
+  return { event: { type: 'removed' }, change: { patch: { destroyedAt, ready: false }, events } }
+}
+
+/** VOL-12: the volume stays when its machine goes. */
+function releaseVolume(agent: Agent, volume: string | null | undefined, machine: string): void {
+  const record = volume ? agent.store.volumes.find(volume) : undefined
+  if (!record || record.volume.attached_machine_id !== machine) return
+  const free = { attached_machine_id: null, attached_alloc_id: null }
+  agent.store.volumes.save({ ...record, volume: { ...record.volume, ...free } })
+}
+
+/** Interrupts what a machine's work waits for: before a restart (`soft`), or anything at all (`hard`). */
+export function interrupt(agent: Agent, id: string, how: 'soft' | 'hard'): void {
+  const reason = new Fault('conflict', `the start of machine ${id} was cancelled`)
+  const current = agent.interrupts.get(id)
+  if (how === 'hard') current?.hard.abort(reason)
+  else current?.soft.abort(reason)
+}
+
+/**
+ * One operation on a machine: `begin` checks and writes down what shall be, and its answer is the caller's; the work
+ * follows in the machine's queue. Rejects when `begin` throws.
+ */
+export function operate<T>(agent: Agent, id: string, begin: () => T): Promise<T> {
+  if (agent.mode !== 'open') {
+    throw new Fault('conflict', 'this host is being taken down; try again when it is back')
+  }
+  return new Promise((resolve, reject) => {
+    const job = async () => {
+      try {
+        resolve(begin())
+      } catch (error) {
+        reject(error)
+      }
+      await carryOn(agent, id)
+    }
+    agent.queue.push(id, job).catch((error) => {
+      agent.log.error({ machine: id, error: messageOf(error) }, 'the work on a machine failed')
+    })
+  })
+}
