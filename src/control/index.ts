@@ -7,6 +7,7 @@ import { createLogger } from '#sys/log.ts'
 import { ensureFirstToken } from './auth/index.ts'
 import { discardOldBuilds } from './build/index.ts'
 import type { ControlContext } from './context.ts'
+import { resumeDeploys } from './deploy/index.ts'
 import { openHostDirectory } from './hosts/index.ts'
 import { startJanitor } from './janitor.ts'
 import { ensureNetwork, ensureOrg, personalSlug } from './orgs/index.ts'
@@ -66,6 +67,7 @@ export async function startControl(settings: ControlSettings, serve: Serve): Pro
   })
   const doors = await serve(ctx)
   const janitor = startJanitor(ctx)
+  await resumeDeploys(ctx)
   const { address, port } = settings.listen
   log.info({ address, port }, 'control serves')
   return {

@@ -25,6 +25,8 @@ export interface FakeHost {
   /** Thrown away after one use: what the next call whose line matches is answered. */
   refuse: { match: RegExp; fault: Fault | 'hang up' | 'act and hang up' }[]
   logs: string[]
+  /** Followed log streams that are open now. */
+  streams: number
   setReachable(yes: boolean): Promise<void>
   close(): Promise<void>
 }
@@ -113,6 +115,7 @@ async function startFakeHost(id: string, socket: string): Promise<FakeHost> {
     calls: [],
     refuse: [],
     logs: [],
+    streams: 0,
     setReachable: async (yes) => {
       if (yes) await listen()
       else {
@@ -158,7 +161,9 @@ async function answer(
   if (request.url?.includes('/logs')) {
     response.writeHead(200, { 'content-type': 'application/x-ndjson' })
     for (const one of host.logs) response.write(`${one}\n`)
-    if (!request.url.includes('follow=true')) response.end()
+    if (!request.url.includes('follow=true')) return void response.end()
+    host.streams++
+    response.on('close', () => host.streams--)
     return
   }
   try {

@@ -1,4 +1,3 @@
 export { connectDatabase, isUniqueViolation, migrate, openDatabase, type Db } from './database.ts'
-export { currentRelease, followProgress, getRelease, listReleases } from './releases.ts'
 export { loadSecretBox, secretBox, type SecretBox } from './secret-box.ts'
 export type { BuildStatus, Database, PlacementStatus, TokenScope, VolumeOptions } from './schema.ts'
