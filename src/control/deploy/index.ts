@@ -36,32 +36,3 @@ export async function currentDefinition(
   const release = await releases.currentRelease(ctx, { appId: app.id })
   return release?.definition ?? undefined
 }
-
-/** A release that its client drives through the Machines API: recorded, never resumed. DEP-1. */
-export const createClientRelease = (
-  ctx: Store,
-  app: AppId,
-  release: Pick<
-    releases.NewRelease,
-    'strategy' | 'description' | 'reason' | 'imageRef' | 'user' | 'definition'
-  >,
-): Promise<Release> =>
-  releases.createRelease(ctx, {
-    ...release,
-    appId: app.id,
-    driver: 'client',
-    status: 'pending',
-    input: null,
-  })
-
-/** What the client says became of it. Fault `precondition_failed` when it is over already. */
-export async function setClientReleaseStatus(
-  ctx: Store,
-  app: AppId,
-  id: string,
-  status: Release['status'],
-): Promise<Release> {
-  await releases.getRelease(ctx, { appId: app.id, id })
-  await releases.setReleaseStatus(ctx, { id, status })
-  return releases.getRelease(ctx, { appId: app.id, id })
-}

@@ -83,9 +83,9 @@ function guestFor(job: DeployJob, machines: Machine[]): Guest {
     .filter((guest) => !!guest?.memory_mb)
     .toSorted((a, b) => (b?.memory_mb ?? 0) - (a?.memory_mb ?? 0))[0]
   const vm = job.config.vm?.[0]
-  const chosen: Guest | null | undefined =
-    largest ?? job.guest ?? (vm ? guestOfCompute(vm) : undefined) ?? presets.get('shared-cpu-2x')
-  const { gpus: _gpus, gpu_kind: _kind, ...guest } = chosen ?? {}
+  const fallback: Guest = { ...presets.get('shared-cpu-2x') }
+  const chosen = largest ?? job.guest ?? (vm ? guestOfCompute(vm) : fallback)
+  const { gpus: _gpus, gpu_kind: _kind, ...guest } = chosen
   return guest
 }
 

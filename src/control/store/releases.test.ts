@@ -57,7 +57,10 @@ test('DEP-1: versions count up within an app, also for releases made at once', a
   const appId = await newApp()
   const make = () => createRelease(pg, release(appId, { driver: 'client', status: 'pending' }))
   const made = await Promise.all(Array.from({ length: 6 }, make))
-  assert.deepEqual(made.map((one) => one.version).toSorted(), [1, 2, 3, 4, 5, 6])
+  assert.deepEqual(
+    made.map((one) => one.version).toSorted((a, b) => a - b),
+    [1, 2, 3, 4, 5, 6],
+  )
   assert.deepEqual(
     (await listReleases(pg, { appId })).map((one) => one.version),
     [6, 5, 4, 3, 2, 1],
