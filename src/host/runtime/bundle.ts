@@ -140,6 +140,12 @@ const maskedPaths = [
 ]
 const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
+/** As on a machine of one's own: any user may listen on port 80 and send pings. */
+const networkSettings = {
+  'net.ipv4.ip_unprivileged_port_start': '0',
+  'net.ipv4.ping_group_range': '0 2147483647',
+}
+
 export interface BundleRequest {
   spec: StartSpec
   rootPath: string
@@ -178,8 +184,10 @@ export function ociConfig(request: BundleRequest): object {
         { type: 'ipc' },
         { type: 'uts' },
         { type: 'cgroup' },
-        { type: 'network', path: spec.netnsPath },
+        // Never the host's own: a probe without a path gets a new one.
+        { type: 'network', ...(spec.netnsPath ? { path: spec.netnsPath } : {}) },
       ],
+      sysctl: networkSettings,
       seccomp: seccompProfile(),
       maskedPaths,
       readonlyPaths,

@@ -145,6 +145,11 @@ export async function removeCgroup(
   }
 }
 
+/** Removes a group and those in it as far as they are empty; kills nothing. */
+export function removeEmptyCgroups(tree: CgroupTree, path: string): void {
+  for (const at of folders(tree, path)) removeFolders(at)
+}
+
 function killQuietly(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')

@@ -15,6 +15,7 @@ import {
   oomKills,
   processesOf,
   removeCgroup,
+  removeEmptyCgroups,
   setFrozen,
   useOf,
 } from './cgroup.ts'
@@ -42,7 +43,7 @@ import {
 } from './machine-folder.ts'
 import { imageMountPath, mountImage, mountRoot, unmount, unmountUnusedImages } from './mounts.ts'
 import { prepareRoot, type PreparedRoot } from './prepare-root.ts'
-import { describeProcesses } from './processes.ts'
+import { describeProcesses, takesSignals } from './processes.ts'
 import { hasProgram } from './tree-files.ts'
 
 export interface ContainerDriverOptions {
@@ -84,6 +85,7 @@ class ContainerDriver implements Driver {
   /** When a container was first seen gone with its conmon still there. */
   readonly #goneSince = new Map<string, number>()
   #choice: Promise<RuntimeChoice> | undefined
+  #starting = 0
 
   constructor(options: ContainerDriverOptions) {
     this.#log = options.log
@@ -113,13 +115,16 @@ class ContainerDriver implements Driver {
     const { runtime } = choice
     if (!runtime) throw new Fault('native_failed', choice.note)
     await this.#locks.run(spec.id, async () => {
-      await this.#clear(spec.id)
+      this.#starting++
       try {
+        await this.#clear(spec.id)
         await this.#start(spec, runtime)
       } catch (error) {
         await this.#clear(spec.id)
         discard(this.#folders, this.#folder(spec.id).dir)
         throw error
+      } finally {
+        this.#starting--
       }
     })
   }
@@ -304,8 +309,13 @@ class ContainerDriver implements Driver {
 
   async signal(id: string, signal: NodeJS.Signals): Promise<boolean> {
     if (!this.#runs(id)) return false
-    const record = readRecord(this.#folder(id))
-    const sent = record?.container !== undefined && signalProcess(record.container, signal)
+    const container = readRecord(this.#folder(id))?.container
+    if (!container) return false
+    // A signal in PID 1's first moments, before it waits for signals, would be lost.
+    for (let i = 0; i < 50 && isAlive(container) && !takesSignals(container.pid); i++) {
+      await systemClock.sleep(2)
+    }
+    const sent = signalProcess(container, signal)
     if (isFrozen(this.#cgroups, this.#cgroupPath(id))) await this.resume(id)
     return sent
   }
@@ -396,6 +406,9 @@ class ContainerDriver implements Driver {
       const images = records.map((other) => readRecord(this.#folder(other))?.squashfsPath)
       const named = images.flatMap((path) => (path ? [imageMountPath(this.#folders, path)] : []))
       await unmountUnusedImages(this.#folders, new Set(named))
+      if (records.length === 0 && this.#starting === 0) {
+        removeEmptyCgroups(this.#cgroups, this.#cgroupParent)
+      }
     })
   }
 

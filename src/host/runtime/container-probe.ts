@@ -45,7 +45,7 @@ async function tryRuntime(
         resolvConf: '',
         files: [],
         mounts: [],
-        netnsPath: '/proc/self/ns/net',
+        netnsPath: '',
         logFile: '',
         tty: false,
         limits: { cpus: 1, cpuKind: 'shared', memoryMb: 256 },

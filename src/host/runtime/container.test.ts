@@ -1,9 +1,182 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
 import { createLogger } from '#sys/log.ts'
+import { isAlive, signalProcess } from '#sys/process.ts'
+import { findCgroups } from './cgroup.ts'
 import { openContainerDriver } from './container-driver.ts'
 import { driverSuite } from './driver-suite.ts'
+import type { Driver, StartSpec } from './driver.ts'
+import { machineFolder, readRecord, runtimeFolders } from './machine-folder.ts'
+import { openWorkshop, type Workshop } from './test-support.ts'
 
+const log = createLogger('test')
 const hostId = `test-${process.pid}`
-driverSuite({
-  name: 'container',
-  open: (dir) => openContainerDriver({ dir, hostId, log: createLogger('test') }),
+const open = (dir: string) => openContainerDriver({ dir, hostId, log })
+
+driverSuite({ name: 'container', open })
+
+describe('container driver', { concurrency: 1 }, () => {
+  let shop: Workshop
+  let driver: Driver
+  let dir: string
+  before(async () => {
+    shop = await openWorkshop()
+    dir = join(shop.dir, 'driver')
+    driver = open(dir)
+  })
+  after(async () => {
+    for (const id of await driver.list()) await driver.destroy(id)
+    await shop.close()
+  })
+
+  const folderOf = (id: string) => machineFolder(runtimeFolders(dir), id)
+  const mounts = () =>
+    readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(shop.dir))
+  const cgroupsLeft = () => {
+    const { mount } = findCgroups()
+    const trees = [mount, ...readdirSync(mount).map((name) => join(mount, name))]
+    return trees.filter((at) => existsSync(join(at, `hangar-${hostId}`)))
+  }
+  const output = async (script: string, given: Partial<StartSpec> = {}) => {
+    const spec = shop.spec(['sh', '-c', script], given)
+    await driver.start(spec)
+    await driver.exited(spec.id)
+    return shop.output(spec)
+  }
+
+  test('a killed supervisor is an end, and nothing goes on without it', async () => {
+    const spec = shop.spec(['sleep', '60'])
+    await driver.start(spec)
+    const { conmon, container } = readRecord(folderOf(spec.id)) ?? {}
+    assert.ok(conmon && container)
+    const end = driver.exited(spec.id)
+    signalProcess(conmon, 'SIGKILL')
+    assert.equal((await end).exitCode, 137)
+    assert.match((await end).error ?? '', /conmon/)
+    await driver.destroy(spec.id)
+    assert.ok(!isAlive(container))
+  })
+
+  test('a supervisor killed while no driver looked is an end too', async () => {
+    const spec = shop.spec(['sleep', '60'])
+    await driver.start(spec)
+    const { conmon, container } = readRecord(folderOf(spec.id)) ?? {}
+    assert.ok(conmon && container)
+    signalProcess(conmon, 'SIGKILL')
+    while (isAlive(conmon)) await systemClock.sleep(5)
+    const end = await open(dir).recover(spec.id)
+    assert.ok(end && end !== 'running' && end.error)
+    await driver.destroy(spec.id)
+    assert.ok(!isAlive(container))
+  })
+
+  test('the walls of a container stand', async () => {
+    const text = await output(`
+      grep -E 'NoNewPrivs|CapEff|CapBnd|Seccomp:' /proc/self/status
+      mount -t tmpfs x /tmp 2>&1 | head -1
+      unshare -n true 2>&1 | head -1
+      echo 1 > /proc/sys/kernel/panic 2>&1 || echo read-only
+      touch /sys/x 2>/dev/null || echo read-only
+      dd if=/dev/kmsg count=1 2>/dev/null || echo no-kmsg
+      echo dev: $(ls /dev)
+    `)
+    assert.match(text, /NoNewPrivs:\s+1/)
+    assert.match(text, /CapEff:\s+00000000a80425fb/)
+    assert.match(text, /CapBnd:\s+00000000a80425fb/)
+    assert.match(text, /Seccomp:\s+2/)
+    assert.equal(text.match(/not permitted|permission denied/g)?.length, 2, text)
+    assert.equal(text.match(/read-only/g)?.length, 2, text)
+    assert.match(text, /no-kmsg/)
+    const devices = 'fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero'
+    assert.ok(text.includes(`dev: ${devices}`), text)
+    const user = await output("grep -E 'CapEff|CapPrm' /proc/self/status", { user: 'web' })
+    assert.match(user, /CapPrm:\s+0000000000000000\n?.*CapEff:\s+0000000000000000/)
+  })
+
+  test('limits are in force, and the machine can see them', async () => {
+    const text = await output(
+      'ulimit -n; cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; ' +
+        'cat /proc/sys/net/ipv4/ip_unprivileged_port_start',
+      { limits: { cpus: 2, cpuKind: 'performance', memoryMb: 512 } },
+    )
+    assert.match(text, /^536870912$/m)
+    assert.match(text, /^0$/m)
+  })
+
+  test('zombies of a command are reaped by PID 1', async () => {
+    const text = await output('(sleep 0.05 &) ; sleep 0.3; ps -o pid,ppid,stat,args')
+    assert.doesNotMatch(text, /\sZ\s/)
+    assert.match(text, /^\s*1 .*\/\.fly\/init/m)
+  })
+
+  test('a machine with a terminal has one', async () => {
+    const text = await output('test -t 1 && echo "terminal $TERM"', { tty: true })
+    assert.match(text, /terminal xterm/)
+  })
+
+  test('links of the image do not lead files out of it', async () => {
+    const text = await output('cat /away/key', {
+      files: [{ path: '/away/key', content: Buffer.from('kept inside\n'), mode: 0o600 }],
+      workdir: '/away/work',
+    })
+    assert.equal(text, 'kept inside')
+    assert.ok(!existsSync(join(shop.dir, 'key')) && !existsSync(join(shop.dir, 'work')))
+  })
+
+  test('a start cut short at any moment can be recovered, repeated and destroyed', async () => {
+    const starter = `
+      import { openContainerDriver } from ${JSON.stringify(join(import.meta.dirname, 'container-driver.ts'))}
+      import { createLogger } from '#sys/log.ts'
+      const driver = openContainerDriver({ dir: process.argv[1], hostId: process.argv[2], log: createLogger('starter') })
+      await driver.probe()
+      process.stdout.write('go')
+      const spec = JSON.parse(process.argv[3])
+      await driver.start(spec)
+    `
+    const seen = new Set<string>()
+    for (const delayMs of [3, 15, 30, 50, 80]) {
+      const spec = shop.spec(['sleep', '60'])
+      const args = ['--input-type=module-typescript', '-e', starter, dir, hostId]
+      const child = spawn(process.execPath, [...args, JSON.stringify(spec)], {
+        cwd: import.meta.dirname,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      await new Promise((resolve) => child.stdout.once('data', resolve))
+      await systemClock.sleep(delayMs)
+      child.kill('SIGKILL')
+      await new Promise((resolve) => child.once('close', resolve))
+      const next = open(dir)
+      const found = await next.recover(spec.id)
+      seen.add(found === 'running' ? 'running' : typeof found)
+      if (found === undefined) {
+        assert.ok(!(await next.list()).includes(spec.id))
+        await next.start(spec)
+      }
+      assert.equal(await next.recover(spec.id), 'running')
+      await next.destroy(spec.id)
+      assert.deepEqual(
+        mounts().filter((line) => line.includes(spec.id)),
+        [],
+      )
+    }
+    assert.ok(seen.has('undefined'), 'no start was cut short')
+  })
+
+  test('when the last machine is destroyed nothing is left', async () => {
+    for (const id of await driver.list()) await driver.destroy(id)
+    assert.deepEqual(mounts(), [])
+    for (let i = 0; i < 100 && cgroupsLeft().length > 0; i++) {
+      await systemClock.sleep(20)
+      await driver.destroy('nothing')
+    }
+    assert.deepEqual(cgroupsLeft(), [])
+    assert.deepEqual(readdirSync(join(dir, 'exits')), [])
+    assert.deepEqual(readdirSync(join(dir, 'state')), [])
+  })
 })

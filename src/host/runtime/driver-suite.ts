@@ -66,7 +66,9 @@ export function driverSuite(options: SuiteOptions): void {
     })
 
     test('SIGKILL ends a command that ignores everything else', async () => {
-      const spec = await started(['sh', '-c', 'trap "" TERM; while :; do sleep 1; done'])
+      const script = 'trap "" TERM; echo ready; while :; do sleep 1; done'
+      const spec = await started(['sh', '-c', script])
+      while (shop.output(spec) !== 'ready') await systemClock.sleep(5)
       await driver.signal(spec.id, 'SIGTERM')
       await driver.signal(spec.id, 'SIGKILL')
       assert.equal((await driver.exited(spec.id)).exitCode, 137)

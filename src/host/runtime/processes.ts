@@ -36,6 +36,17 @@ export function readStat(pid: number): Stat | undefined {
   }
 }
 
+/**
+ * Whether tini, PID 1, takes signals yet. It blocks them, to wait for them, and then ignores SIGTTIN and SIGTTOU, which
+ * is what can be seen from outside: a blocked signal that is being waited for does not show as blocked.
+ */
+export function takesSignals(pid: number): boolean {
+  const status = quietly(() => readFileSync(`/proc/${pid}/status`, 'utf8')) ?? ''
+  const ignored = /^SigIgn:\s*([0-9a-f]+)/m.exec(status)?.[1]
+  const terminalStops = 0x30_0000n
+  return ignored !== undefined && (BigInt(`0x${ignored}`) & terminalStops) === terminalStops
+}
+
 /** Those of `pids` that belong to the session of a process or descend from it, itself included. */
 export function familyOf(leader: number, pids: readonly number[]): number[] {
   const stats = pids.map(readStat).filter((stat) => stat !== undefined)
