@@ -15,6 +15,8 @@ export interface Watched {
   instanceId?: string
   /** Events that were there before: what they tell is not about this version. */
   seen: ReadonlySet<string>
+  /** It was up before, so that no look at its first moments is needed. */
+  settled?: boolean
 }
 
 export const eventsOf = (machine: Machine | undefined): ReadonlySet<string> =>
@@ -47,7 +49,8 @@ export async function becomeHealthy(
     const trouble = troubleOf(machine, exits, crashes)
     if (trouble) throw new Fault('precondition_failed', trouble)
     const now = world.clock.now()
-    const quiet = crashes === 0 ? now - startedAt >= smokeMs : now - crashedAt >= smokeAfterCrashMs
+    const steadyMs = watched.settled ? 0 : smokeMs
+    const quiet = crashes === 0 ? now - startedAt >= steadyMs : now - crashedAt >= smokeAfterCrashMs
     const finished = machine.state === 'stopped'
     if (
       finished ||

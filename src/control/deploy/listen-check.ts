@@ -2,11 +2,12 @@ import type { DeployRun } from './machines.ts'
 import { managedGroup } from './desired.ts'
 
 /** An app gets this long to open its port before it is warned about. */
-const listenMs = 3_000
+const listenMs = 8_000
 
 /** DEP-8, LIM-1: warns, once for each group, when nobody listens where the service sends traffic. */
 export async function warnOfDeafPorts(run: DeployRun): Promise<void> {
   const { world } = run
+  if (run.launched.size === 0) return
   const machines = (await world.listMachines()).filter(
     (machine) => run.launched.has(machine.id) && machine.state === 'started',
   )

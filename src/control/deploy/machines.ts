@@ -41,7 +41,9 @@ export async function bringUp(
   const desired = desiredConfig(job, step.mode, group, machine)
   const verdict = judge(job, step.mode, machine, desired)
   const name = `${place} Machine ${id} [${group}]`
-  if (verdict === 'same') return confirm(run, machine, desired, name)
+  // One that is right and lies there failed is started again: that is what a second try is for.
+  const down = isWarm(machine) && (machine.state === 'failed' || machine.state === 'stopped')
+  if (verdict === 'same' && !down) return confirm(run, machine, desired, name)
   if (verdict === 'replace') return replace(run, machine, group, name)
   try {
     await updateInPlace(run, machine, desired, name)
@@ -65,8 +67,9 @@ async function confirm(
     if (value === undefined || machine.config.metadata?.[key] === value) continue
     await run.world.setMetadata(machine.id, { key, value }, run.leases.nonce(machine.id))
   }
-  if (machine.state === 'started' && run.job.strategy === 'rolling') {
-    await healthy(run, { id: machine.id, seen: eventsOf(machine) }, name)
+  if (isWarm(machine) && run.job.strategy === 'rolling') {
+    const settled = machine.state === 'started' && !run.job.resumed
+    await healthy(run, { id: machine.id, seen: eventsOf(machine), settled }, name)
   }
   await run.world.say('info', `${name} is up to date`, machine.id)
 }

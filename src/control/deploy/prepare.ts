@@ -19,7 +19,6 @@ const defaults = {
 
 export interface CheckedDeploy {
   config: FlyConfig
-  warnings: string[]
   region: string
   strategy: DeployJob['strategy']
   guest: Guest | undefined
@@ -55,7 +54,7 @@ export function checkDeploy(
   const words = { image: 'checked', releaseId: '', releaseVersion: 0, hangarVersion: '' }
   for (const group of processGroups(config)) machineConfigFor(config, group, words)
   releaseCommandConfig(config, words)
-  return { config, warnings: parsed.warnings, region, strategy, guest }
+  return { config, region, strategy, guest }
 }
 
 function regionOf(

@@ -351,3 +351,27 @@ test('a deploy that dies or fails at any step is finished by the next run, with 
     { numRuns: 150 },
   )
 })
+
+test('a first deploy killed at each of its steps ends with exactly the machines that it was to make', async () => {
+  const config = read(`${web}[deploy]\nrelease_command = "go"\n`)
+  let killed = 0
+  for (let at = 1; at <= 60; at++) {
+    for (const afterwards of [false, true]) {
+      const world = new SimWorld()
+      const one = job({ config })
+      const step = stepOf(one, { firstDeploy: true })
+      world.step = step
+      world.plan = { killAt: at, afterwards }
+      const ended = await go(world, one, step).catch((error: unknown) => error)
+      if (!(ended instanceof Killed)) continue
+      killed++
+      world.revive()
+      await go(world, { ...one, resumed: true }, world.step)
+      assert.equal(world.commandStarts.length, 1, `killed at ${at}`)
+      const live = world.live()
+      assert.deepEqual(live.map(managedGroup), ['app', 'app'], `killed at ${at}`)
+      assert.ok([...world.machines.values()].every((sim) => !sim.lease))
+    }
+  }
+  assert.ok(killed > 60)
+})
