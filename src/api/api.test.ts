@@ -190,7 +190,7 @@ test('a machine’s whole life over the REST: create, lease, update, verbs, meta
   const made = await call(`POST ${root}`, { body: { config, lease_ttl: 30, region: 'ord' } })
   assert.equal(made.status, 200)
   assert.ok(made.body['nonce'])
-  const one = `${root}/${made.body['id']}`
+  const one = `${root}/${String(made.body['id'])}`
   const read = await call(`GET ${one}`)
   assert.deepEqual(Object.keys(read.body['config'] as object), Object.keys(config))
   assert.ok(!('nonce' in read.body), 'MCH-55: no nonce in a read')
@@ -256,7 +256,7 @@ test('list filters: region, state, metadata, include_deleted', async () => {
   assert.deepEqual(await ids('metadata.role=b'), [b])
   assert.deepEqual(await ids('state=started'), [a])
   assert.deepEqual(await ids('region=fra'), [])
-  await call(`DELETE ${root}/${a}?kill=true`)
+  await call(`DELETE ${root}/${String(a)}?kill=true`)
   assert.deepEqual(await ids(''), [b])
   assert.deepEqual(await ids('include_deleted=true'), [a, b])
 })
@@ -295,7 +295,9 @@ test('VOL-17: volumes are made, changed, listed and destroyed', async () => {
   const body = { name: 'data', region: 'ord', size_gb: 1, snapshot_id: null, compute: null }
   const made = await call(`POST ${root}`, { body })
   assert.match(String(made.body['id']), /^vol_[0-9a-z]{16}$/)
-  const changed = await call(`PUT ${root}/${made.body['id']}`, { body: { snapshot_retention: 9 } })
+  const changed = await call(`PUT ${root}/${String(made.body['id'])}`, {
+    body: { snapshot_retention: 9 },
+  })
   assert.equal(changed.body['snapshot_retention'], 9)
   const listed = (await call(`GET ${root}`)).body as unknown as { snapshot_retention: number }[]
   assert.deepEqual(
@@ -303,9 +305,9 @@ test('VOL-17: volumes are made, changed, listed and destroyed', async () => {
     [9],
   )
   assert.equal((await call(`POST ${root}`, { body: { name: 'Bad Name' } })).status, 422)
-  const gone = await call(`DELETE ${root}/${made.body['id']}`)
+  const gone = await call(`DELETE ${root}/${String(made.body['id'])}`)
   assert.equal(gone.body['state'], 'pending_destroy')
-  assert.equal((await call(`GET ${root}/${made.body['id']}`)).status, 404)
+  assert.equal((await call(`GET ${root}/${String(made.body['id'])}`)).status, 404)
 })
 
 test('§9, MCH-91: regions with capitals, and placements that are never empty', async () => {

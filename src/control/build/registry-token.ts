@@ -37,7 +37,7 @@ type Who =
   | { kind: 'caller'; caller: Caller }
   | { kind: 'build'; appId: string }
 
-/** Who shows these credentials to the registry. Fault `unauthorized`. SEC-20: any user name goes with an API token. */
+/** Who shows these credentials to the registry. Fault `unauthorized`. SEC-20: an API token goes with every other user name. */
 export async function verifyRegistryUser(
   ctx: ControlContext,
   user: string,
