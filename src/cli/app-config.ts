@@ -19,6 +19,7 @@ export function findConfigFile(folder: string, config: string | undefined): stri
     throw new Fault('bad_request', `${wanted} has no fly.toml; name the file itself with -c`)
   }
   if (kind?.isFile()) return wanted
+  if (config === undefined) return undefined
   throw new Fault('bad_request', `there is no configuration file at ${wanted}; check -c`)
 }
 

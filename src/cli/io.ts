@@ -1,4 +1,5 @@
 import type { Readable, Writable } from 'node:stream'
+import { isatty } from 'node:tty'
 import pc from 'picocolors'
 
 /** Everything of the outside that a command touches, so that a test can give it another one. */
@@ -23,8 +24,8 @@ export function processIo(): Io {
   process.once('SIGINT', () => abort.abort(new Error('interrupted')))
   // `hangar logs | head`: the reader has seen enough.
   process.stdout.on('error', () => abort.abort(new Error('output closed')))
-  const outIsTerminal = Boolean(process.stdout.isTTY)
-  const inIsTerminal = Boolean(process.stdin.isTTY)
+  const outIsTerminal = isatty(1)
+  const inIsTerminal = isatty(0)
   return {
     stdout: process.stdout,
     stderr: process.stderr,

@@ -4,6 +4,7 @@ import type { Machine } from '#spec/machine.ts'
 import type { Release } from '#spec/release.ts'
 import { part, type Api } from '../api.ts'
 import { getApp, listReleases } from '../apps.ts'
+import { keyValues } from '../arguments.ts'
 import type { Call, Command, Flag } from '../command.ts'
 import { aboutApp, detachFlag, jsonFlag } from '../flags.ts'
 import { readStdin, say, sayJson, type Io } from '../io.ts'
@@ -68,20 +69,18 @@ function knownAt(
 }
 
 async function runSet(call: Call): Promise<number> {
-  const { io, args } = call
-  // Names may carry a value of several lines: each argument is read by itself.
-  const values: Record<string, string> = {}
-  for (const arg of args) {
-    const at = arg.indexOf('=')
-    if (at <= 0) {
-      throw new Fault('bad_request', 'secrets must be provided as NAME=VALUE pairs')
-    }
-    const [name, value] = [arg.slice(0, at), arg.slice(at + 1)]
-    const [first] = Object.values(value.includes('\n') ? {} : parseSecrets(arg))
-    values[name] = first ?? value
-    if (value === '-') values[name] = await fromStdin(io, name)
+  // A value is taken as it is: quotes and # were the shell's business.
+  const values = secretPairs(call.args)
+  for (const [name, value] of Object.entries(values)) {
+    if (value === '-') values[name] = await fromStdin(call.io, name)
   }
   return change(call, values)
+}
+
+function secretPairs(args: readonly string[]): Record<string, string> {
+  if (args.every((arg) => arg.indexOf('=') > 0)) return keyValues(args, 'secrets')
+  // The argument itself may be a secret, so it is not repeated.
+  throw new Fault('bad_request', 'secrets must be provided as NAME=VALUE pairs')
 }
 
 async function fromStdin(io: Io, name: string): Promise<string> {
