@@ -50,6 +50,9 @@ export interface RegistryClientOptions {
 }
 
 const attemptsMax = 4
+/** With another endpoint to go to, one that cannot be reached gets less patience and then a rest. */
+const attemptsWithOthersMax = 2
+const restMs = 10_000
 const headTimeoutMs = 30_000
 /** Manifests and configurations; the distribution specification asks for at least 4 MiB. */
 const smallBlobBytesMax = 8 * 1024 * 1024
@@ -116,6 +119,7 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
   const clock = options.clock ?? systemClock
   const idleMs = options.idleMs ?? 30_000
   const grants = new Map<string, AuthorizationGrant>()
+  const restsUntil = new Map<string, number>()
 
   /** One GET with whatever authorization the registry asks for; resolves with a good answer only. */
   async function get(
@@ -157,15 +161,16 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
   }
 
   /** Tries one endpoint a few times: only lost connections and busy answers are worth it. */
-  async function persist<T>(action: () => Promise<T>): Promise<T> {
+  async function persist<T>(attemptsMax: number, action: () => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await action()
       } catch (error) {
         if (isFault(error) || (error as Error).name === 'AbortError') throw error
         if (attempt >= attemptsMax) {
-          const words = error instanceof Retriable ? error.message : `fails: ${reasonOf(error)}`
-          throw new Fault('image_unavailable', words, { cause: error })
+          const unreachable = !(error instanceof Retriable)
+          const words = unreachable ? `fails: ${reasonOf(error)}` : messageOf(error)
+          throw new Fault('image_unavailable', words, { cause: error, details: { unreachable } })
         }
         const backoffMs = 100 * 2 ** attempt * (randomInt(50, 150) / 100)
         await clock.sleep(Math.max(backoffMs, error instanceof Retriable ? error.waitMs : 0))
@@ -179,12 +184,19 @@ export function createRegistryClient(options: RegistryClientOptions): RegistryCl
     action: (endpoint: Endpoint) => Promise<T>,
   ): Promise<T> {
     const said: string[] = []
-    for (const endpoint of endpointsFor(reference.registry, options)) {
+    const endpoints = endpointsFor(reference.registry, options)
+    for (const [at, endpoint] of endpoints.entries()) {
+      const others = at < endpoints.length - 1
+      if (others && (restsUntil.get(endpoint.url) ?? 0) > clock.now()) {
+        said.push(`${endpoint.url} could not be reached a moment ago`)
+        continue
+      }
       try {
-        return await persist(() => action(endpoint))
+        return await persist(others ? attemptsWithOthersMax : attemptsMax, () => action(endpoint))
       } catch (error) {
         // Our own disk, our own bug: another endpoint would not help.
         if (!isFault(error, 'image_unavailable')) throw error
+        if (error.details?.['unreachable']) restsUntil.set(endpoint.url, clock.now() + restMs)
         said.push(`${endpoint.url} ${error.message}`)
         options.log.info({ endpoint: endpoint.url, error: error.message }, 'endpoint failed')
       }
