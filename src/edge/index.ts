@@ -93,6 +93,7 @@ export async function runEdge(
     log,
     onRow: (row) => table.put(row),
   })
+  const feed = startFeed({ roster, region: settings.region, table })
   const fd = Number(process.env['HANGAR_WAKER_FD'] ?? Number.NaN)
   const waker = await openWaker({
     table,
@@ -103,9 +104,9 @@ export async function runEdge(
     socketPath: settings.waker_socket,
     httpsPort: settings.https_port,
     holdMs: settings.hold_ms,
+    known: feed.ready,
     log,
   })
-  const feed = startFeed({ roster, region: settings.region, table })
   // A copy on disk may be older than what HAProxy already has: the bus is given the chance to speak first.
   await feed.ready
   const haproxy = await keepHaproxy({

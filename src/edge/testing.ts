@@ -1,9 +1,10 @@
 import 'reflect-metadata'
 import * as x509 from '@peculiar/x509'
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { webcrypto, KeyObject } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
+import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { once } from 'node:events'
@@ -399,4 +400,48 @@ export function get(
     })
     request.end(body)
   })
+}
+
+/** Starts an edge as a process of its own, so that it can be killed. */
+export function spawnEdge(world: World, wakerFd?: number): ChildProcess {
+  const door = new URL('./index.ts', import.meta.url).href
+  const program = `
+    const { runEdge } = await import(${JSON.stringify(door)})
+    const { readFileSync } = await import('node:fs')
+    await runEdge(JSON.parse(readFileSync(process.argv[1], 'utf8')))
+    console.log('serving')`
+  const file = `${world.dir}/edge-settings.json`
+  writeFileSync(file, JSON.stringify(world.settings))
+  const env = { ...process.env, HANGAR_LOG: process.env['HANGAR_LOG'] ?? 'silent' }
+  return spawn(process.execPath, ['--input-type=module', '-e', program, file], {
+    stdio: ['ignore', 'pipe', 'inherit', ...(wakerFd === undefined ? [] : [wakerFd])],
+    env: wakerFd === undefined ? env : { ...env, HANGAR_WAKER_FD: '3' },
+  })
+}
+
+export async function serving(edge: ChildProcess): Promise<void> {
+  for await (const chunk of edge.stdout ?? []) if (String(chunk).includes('serving')) return
+  throw new Error(`the edge ended with ${edge.exitCode}`)
+}
+
+export async function killed(process: ChildProcess): Promise<void> {
+  if (process.exitCode !== null || process.signalCode !== null) return
+  process.kill('SIGKILL')
+  await once(process, 'exit')
+}
+
+/**
+ * A listening socket that outlives every edge, as the supervisor keeps it: bound here without accepting, made to listen
+ * by a child.
+ */
+export function holdWakerSocket(path: string): { fd: number; close(): void } {
+  const bind = (
+    net as unknown as {
+      _createServerHandle(path: string, port: -1, addressType: -1): { fd: number; close(): void }
+    }
+  )._createServerHandle
+  const handle = bind(path, -1, -1)
+  const listen = `require('net').createServer().listen({ fd: 3 }, () => process.exit(0))`
+  spawnSync(process.execPath, ['-e', listen], { stdio: ['ignore', 'ignore', 'inherit', handle.fd] })
+  return handle
 }

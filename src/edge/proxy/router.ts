@@ -42,6 +42,7 @@ const sickMs = 5_000
 /** Servers that HAProxy marked down are noticed within this time. */
 const watchMs = 1_000
 const giveUpRetryMs = 500
+const acceptGraceMs = 1_000
 
 export class Router {
   readonly #options: RouterOptions
@@ -317,9 +318,22 @@ export class Router {
   #sayApplied(app: string): void {
     for (const row of this.#options.table.rowsOf(app)) {
       if (this.#applied.get(row.id) === row) continue
+      // A machine that just started is not in effect before it takes requests; one that never listens is told anyway.
+      if (this.#justProbed(row)) {
+        this.#touchLater(app, acceptGraceMs)
+        continue
+      }
       this.#applied.set(row.id, row)
       this.#options.onApplied(row)
     }
+  }
+
+  #justProbed(row: MachineRow): boolean {
+    for (const pool of this.#options.table.routesOf(row.app)?.pools.values() ?? []) {
+      const member = pool.members.get(row.id)
+      if (member?.usable && (this.refusingMs(member) ?? acceptGraceMs) < acceptGraceMs) return true
+    }
+    return false
   }
 
   async #tell(changes: Change[]): Promise<void> {

@@ -28,6 +28,8 @@ export interface WakerOptions {
   socketPath: string
   httpsPort: number
   holdMs: number
+  /** Resolves when the roster's rows are known: before that no app is. */
+  known: Promise<void>
   log: Logger
 }
 
@@ -51,6 +53,7 @@ export async function openWaker(options: WakerOptions): Promise<Waker> {
     const door =
       Number(request.headers['fly-forwarded-port']) === options.httpsPort ? 'https' : 'http'
     const host = (request.headers.host ?? '').replace(/:\d+$/, '')
+    await options.known
     const pool = table.poolOfHost(host, door)
     if (!pool) return refuse(answer, 'PR02', `no app answers at ${host}; see: hangar apps list`)
     const held = heldOf.get(pool.key) ?? 0
