@@ -49,6 +49,8 @@ export async function runHost(settings: HostSettings): Promise<void> {
   agent.edges.close()
   await closeRoster()
   store.close()
+  // What watches the running machines would hold this process for as long as they run.
+  process.exit(0)
 }
 
 async function openAgent(
@@ -107,7 +109,8 @@ export async function listen(
   address: string,
   fetch: (request: Request) => Response | Promise<Response>,
 ): Promise<Server> {
-  const server = createHttpServer(getRequestListener(fetch))
+  const answer = getRequestListener(fetch)
+  const server = createHttpServer((request, response) => void answer(request, response))
   // Wakes and waits answer late; an idle connection of a role stays open between its calls.
   server.requestTimeout = 0
   server.keepAliveTimeout = 75_000

@@ -58,7 +58,7 @@ async function recoverOne(agent: Agent, record: MachineRecord): Promise<void> {
 async function adopt(agent: Agent, record: MachineRecord): Promise<void> {
   const found = await agent.driver.recover(record.id)
   if (found !== undefined) {
-    superviseRun(agent, record)
+    superviseRun(agent, record, carryOn)
     return
   }
   // Nothing is known of it any more, as after a reboot of the machine under us: that is an exit like any other.

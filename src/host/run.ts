@@ -5,13 +5,15 @@ import { Health } from './checks/index.ts'
 import { exitEvent, exitLine } from './exit-words.ts'
 import { decideRestart } from './restart-policy.ts'
 import type { MachineRecord } from './store/index.ts'
-import { carryOn } from './work.ts'
+
+/** Does the work that follows an exit; inside the machine's queue. */
+type GoOn = (agent: Agent, id: string) => Promise<void>
 
 /**
  * Begins to look after a process that runs, one that was just started or one that was found: its health, and its end.
  * What ended meanwhile is told at once.
  */
-export function superviseRun(agent: Agent, record: MachineRecord): void {
+export function superviseRun(agent: Agent, record: MachineRecord, goOn: GoOn): void {
   endRun(agent, record.id)
   const { id } = record
   const health = new Health({
@@ -25,7 +27,12 @@ export function superviseRun(agent: Agent, record: MachineRecord): void {
   const run: Run = { instanceId: record.instanceId, health }
   agent.runs.set(id, run)
   agent.driver.exited(id).then(
-    (exit) => void agent.queue.push(id, () => noteExit(agent, id, run, exit)).catch(logFailure),
+    (exit) => {
+      const job = async () => {
+        if (noteExit(agent, id, run, exit)) await goOn(agent, id)
+      }
+      agent.queue.push(id, job).catch(logFailure)
+    },
     (error) => {
       if (isFault(error, 'not_found')) return // Cleared up before we asked: its end is told there.
       logFailure(error)
@@ -59,11 +66,14 @@ export function noteReadiness(agent: Agent, id: string): void {
   agent.changes.notify(id)
 }
 
-/** A machine that ended by itself: its restart policy decides (MCH-75); a stop that was asked for is told elsewhere. */
-async function noteExit(agent: Agent, id: string, run: Run, exit: ExitRecord): Promise<void> {
+/**
+ * A machine that ended by itself: its restart policy decides (MCH-75). False when there is nothing to tell, because a stop
+ * that was asked for tells it.
+ */
+function noteExit(agent: Agent, id: string, run: Run, exit: ExitRecord): boolean {
   const record = agent.store.machines.find(id)
-  if (!record || record.life.state !== 'started' || agent.runs.get(id) !== run) return
-  if (agent.mode !== 'open') return
+  if (!record || record.life.state !== 'started' || agent.runs.get(id) !== run) return false
+  if (agent.mode !== 'open') return false
   endRun(agent, id)
   const { restarts } = record
   const now = agent.clock.now()
@@ -85,7 +95,7 @@ async function noteExit(agent: Agent, id: string, run: Run, exit: ExitRecord): P
       ],
     },
   )
-  await carryOn(agent, id)
+  return true
 }
 
 function sayOutOfMemory(agent: Agent, record: MachineRecord): void {

@@ -18,7 +18,7 @@ export function startUpkeep(agent: Agent): () => void {
 export async function upkeep(agent: Agent): Promise<void> {
   const now = agent.clock.now()
   const images = new Set<string>()
-  for (const record of [...agent.store.machines.all()]) {
+  for (const record of agent.store.machines.all()) {
     const { id, destroyedAt } = record
     if (destroyedAt !== null && destroyedAt < now - destroyedKeptMs) {
       agent.store.transaction(() => agent.store.machines.purge(id))

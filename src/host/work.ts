@@ -67,7 +67,7 @@ async function launch(
   record: MachineRecord,
   { hard }: Interrupts,
 ): Promise<Outcome | undefined> {
-  const afterwards = (next: MachineRecord) => superviseRun(agent, next)
+  const afterwards = (next: MachineRecord) => superviseRun(agent, next, carryOn)
   try {
     const found = await agent.driver.recover(record.id)
     if (found === 'running' && record.life.resume) await agent.driver.resume(record.id)

@@ -25,7 +25,7 @@ export async function prepareAndStart(
   const launch: Launch = { agent, record, signal, mounts: [], files: [], secrets: {} }
   for (const stage of stages) {
     signal.throwIfAborted()
-    const results = await Promise.allSettled(stage.map((hook) => hook.prestart?.(launch)))
+    const results = await Promise.allSettled(stage.map(async (hook) => hook.prestart?.(launch)))
     const failed = results.find((result) => result.status === 'rejected')
     if (failed) throw failed.reason
   }

@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict'
+import { spawn, type ChildProcess } from 'node:child_process'
+import { randomInt } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
+import { newMachineId } from '#core/ids.ts'
+import type { LogLine, WakeResult } from '#spec/host-api.ts'
+import type { ExecResult, Machine, MachineProcess } from '#spec/machine.ts'
+import type { HostSettings } from '#spec/settings.ts'
+import { callJson, httpRequest, readBody } from '#sys/http-client.ts'
+import { run } from '#sys/process.ts'
+import { busyboxTree } from '../../test/images/busybox.ts'
+import { createPusher, layer } from '../../test/images/push.ts'
+import { startImageRegistry, type ImageRegistry } from '../../test/images/registry.ts'
+
+const key = 'cluster-key-of-a-test'
+const hostId = `hosttest-${process.pid}`
+const program = join(import.meta.dirname, '../../bin/hangar.ts')
+
+/** A real host process over the real runtime, network, images and volumes. */
+describe('a host process', { concurrency: 1 }, () => {
+  const dir = mkdtempSync(join(tmpdir(), 'hangar-hosttest-'))
+  const target = `unix:${dir}/host.sock`
+  const settingsFile = join(dir, 'settings.json')
+  let registry: ImageRegistry
+  let child: ChildProcess
+  let words = ''
+
+  const call = <T = Machine>(method: string, path: string, body?: unknown): Promise<T> =>
+    callJson(target, {
+      method,
+      path,
+      headers: { authorization: `Bearer ${key}` },
+      ...(body === undefined ? {} : { body }),
+    })
+  const wait = (id: string, state: string) =>
+    call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=15`)
+
+  async function startHost(): Promise<void> {
+    child = spawn(process.execPath, [program, 'host', '--settings', settingsFile], {
+      stdio: ['ignore', 'inherit', 'pipe'],
+      env: { ...process.env, HANGAR_LOG: 'warn' },
+    })
+    child.stderr?.on('data', (chunk: Buffer) => (words += chunk.toString()))
+    for (let tries = 0; ; tries++) {
+      const answers = await call('GET', '/v1/host').catch(() => undefined)
+      if (answers) return
+      assert.ok(tries < 400 && child.exitCode === null, `the host did not start:\n${words}`)
+      await systemClock.sleep(25)
+    }
+  }
+  async function endHost(signal: NodeJS.Signals): Promise<void> {
+    const ended = once(child, 'exit')
+    child.kill(signal)
+    await ended
+  }
+  async function create(config: object, input: object = {}): Promise<Machine> {
+    const id = newMachineId()
+    await call('POST', '/v1/machines', {
+      id,
+      app: { id: 'app_1', name: 'web', org: 'personal', network: 77 },
+      owner: 'tester',
+      input: { config: { image: `${registry.host}/busybox`, ...config }, ...input },
+    })
+    return call('GET', `/v1/machines/${id}`)
+  }
+  async function logText(id: string): Promise<string> {
+    const answer = await httpRequest(target, {
+      method: 'GET',
+      path: `/v1/apps/web/logs?instance=${id}`,
+      headers: { authorization: `Bearer ${key}` },
+    })
+    const text = (await readBody(answer.body, 1e6)).toString()
+    const lines = text.split('\n').filter(Boolean)
+    return lines.map((line) => (JSON.parse(line) as LogLine).message).join('\n')
+  }
+  const fetchFrom = (ip4: string, port: number): Promise<string> =>
+    new Promise((resolve, reject) => {
+      http
+        .get({ host: ip4, port, agent: false }, (answer) => {
+          readBody(answer, 1e5).then((body) => resolve(body.toString()), reject)
+        })
+        .on('error', reject)
+    })
+
+  before(async () => {
+    registry = await startImageRegistry({ dir: join(dir, 'registry') })
+    const layers = [layer(busyboxTree('NAME=test\n'))]
+    await createPusher(registry.url).image('busybox', 'latest', {
+      layers,
+      config: { Env: ['FROM_IMAGE=yes', 'PATH=/bin'], Cmd: ['sh', '-c', 'echo default; exit 0'] },
+    })
+    writeFileSync(join(dir, 'cluster.key'), key)
+    const settings: HostSettings = {
+      id: hostId,
+      number: randomInt(1, 1 << 30),
+      region: 'ord',
+      dir: join(dir, 'host'),
+      listen: target,
+      // Nobody is there: a bus that is down stops no host.
+      nats_url: 'nats://127.0.0.1:9',
+      cluster_key_file: join(dir, 'cluster.key'),
+      runtime: 'container',
+      mirrors: {},
+      registries: [{ host: registry.host, username: '', password: '', insecure: true }],
+      ipv4_block: `10.${randomInt(128, 190)}.0.0/16`,
+    }
+    writeFileSync(settingsFile, JSON.stringify(settings))
+    await startHost()
+  })
+  after(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) await startHost()
+    await call('POST', '/v1/down')
+    await endHost('SIGTERM')
+    await registry.close()
+    const mounts = await run('sh', ['-c', `grep -c ${dir} /proc/mounts`])
+    assert.equal(mounts.stdout.trim(), '0', 'no mount is left')
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  test('a command that ends: its output, its exit code, its event', async () => {
+    const script = 'echo "$FROM_IMAGE $OURS $(hostname)"; cat /greeting; echo oops >&2; exit 7'
+    const { id } = await create({
+      env: { OURS: 'ours' },
+      init: { cmd: ['sh', '-c', script] },
+      restart: { policy: 'no' },
+      files: [{ guest_path: '/greeting', raw_value: Buffer.from('hello\n').toString('base64') }],
+    })
+    await wait(id, 'stopped')
+    const machine = await call('GET', `/v1/machines/${id}`)
+    const exit = machine.events.find((event) => event.type === 'exit')?.request?.exit_event
+    assert.deepEqual([exit?.exit_code, exit?.requested_stop], [7, false])
+    const text = await logText(id)
+    assert.match(text, new RegExp(`yes ours ${id}\nhello\noops\n`))
+    assert.match(text, /Main child exited normally with code: 7$/)
+    await call('DELETE', `/v1/machines/${id}`)
+  })
+
+  test('a server: ready when it listens, exec, stop, wake on a fresh root, volume kept', async () => {
+    const app = { id: 'app_1', name: 'web', org: 'personal', network: 77 }
+    await call('POST', '/v1/volumes', { id: 'vol_t', app, input: { name: 'data', size_gb: 1 } })
+    const script =
+      'echo start >> /data/starts; echo start >> /starts; mkdir -p /www; cat /data/starts /starts > /www/index.html; exec httpd -f -p 8080 -h /www'
+    const { id } = await create({
+      init: { exec: ['/bin/sh', '-c', script] },
+      mounts: [{ volume: 'vol_t', path: '/data' }],
+      services: [{ protocol: 'tcp', internal_port: 8080, ports: [{ port: 80 }] }],
+    })
+    const { row } = await call<WakeResult>('POST', `/v1/machines/${id}/wake`)
+    assert.equal(row.ready, true)
+    assert.equal(await fetchFrom(row.ip4, 8080), 'start\nstart\n')
+    const cmd = `sh -c 'echo out; echo err >&2; exit 3'`
+    assert.deepEqual(await call<ExecResult>('POST', `/v1/machines/${id}/exec`, { cmd }), {
+      exit_code: 3,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    })
+    const processes = await call<MachineProcess[]>('GET', `/v1/machines/${id}/ps`)
+    const sockets = processes.flatMap((process) => process.listen_sockets)
+    assert.ok(
+      sockets.some((socket) => socket.address.endsWith(':8080')),
+      JSON.stringify(processes),
+    )
+    await call('POST', `/v1/machines/${id}/stop`, { signal: 'SIGTERM' })
+    await wait(id, 'stopped')
+    const began = performance.now()
+    const woken = await call<WakeResult>('POST', `/v1/machines/${id}/wake`)
+    const took = Math.round(performance.now() - began)
+    assert.equal(await fetchFrom(woken.row.ip4, 8080), 'start\nstart\nstart\n')
+    assert.equal(woken.row.ip4, row.ip4, 'the address is the machine’s own')
+    process.stdout.write(`# a wake took ${took} ms\n`)
+    await call('DELETE', `/v1/machines/${id}?kill=true`)
+    await wait(id, 'destroyed')
+  })
+
+  test('kill -9 of the host: the machine serves on, is adopted, and its end is told', async () => {
+    const { id } = await create({
+      init: { exec: ['/bin/sh', '-c', 'echo up > /index.html; exec httpd -f -p 8080 -h /'] },
+      services: [{ protocol: 'tcp', internal_port: 8080 }],
+      restart: { policy: 'no' },
+    })
+    const { row } = await call<WakeResult>('POST', `/v1/machines/${id}/wake`)
+    const [before] = await call<MachineProcess[]>('GET', `/v1/machines/${id}/ps`)
+    await endHost('SIGKILL')
+    assert.equal(await fetchFrom(row.ip4, 8080), 'up\n')
+    await startHost()
+    const machine = await call('GET', `/v1/machines/${id}`)
+    assert.equal(machine.state, 'started')
+    const [adopted] = await call<MachineProcess[]>('GET', `/v1/machines/${id}/ps`)
+    assert.equal(adopted?.pid, before?.pid)
+    assert.equal(await fetchFrom(row.ip4, 8080), 'up\n')
+    await call('POST', `/v1/machines/${id}/signal`, { signal: 'SIGKILL' })
+    await wait(id, 'stopped')
+    assert.match(
+      await logText(id),
+      /exited with signal \(with signal 'SIGKILL', core dumped\? false\)/,
+    )
+  })
+
+  test('kill -9 in the middle of a stop: the next host finishes it', async () => {
+    const { id } = await create({
+      init: { exec: ['/bin/sh', '-c', `trap '' TERM; while true; do sleep 0.1; done`] },
+      stop_config: { signal: 'SIGTERM', timeout: '500ms' },
+    })
+    await wait(id, 'started')
+    await call('POST', `/v1/machines/${id}/stop`, {})
+    await endHost('SIGKILL')
+    await startHost()
+    await wait(id, 'stopped')
+    const { events } = await call('GET', `/v1/machines/${id}`)
+    assert.equal(events.filter((event) => event.type === 'exit').length, 1)
+  })
+
+  test('down stops what runs, and the next host starts it again', async () => {
+    const { id } = await create({
+      init: { exec: ['/bin/sleep', '1000'] },
+      stop_config: { timeout: '200ms' },
+    })
+    await wait(id, 'started')
+    await call('POST', '/v1/down')
+    await endHost('SIGTERM')
+    assert.equal(child.exitCode, 0)
+    await startHost()
+    await wait(id, 'started')
+  })
+
+  test('what cannot start says why', async () => {
+    const missing = await create({ init: { exec: ['/no/such/program'] } })
+    await assert.rejects(wait(missing.id, 'started'), /currently failed: .*\/no\/such\/program/s)
+    await assert.rejects(create({ image: `${registry.host}/nothing-here` }), /nothing-here/)
+  })
+})
