@@ -26,7 +26,7 @@ export async function warnOfDeafPorts(run: DeployRun): Promise<void> {
   )
 }
 
-/** `open`, or the sockets that there are instead. Undefined when the machine cannot be asked. */
+/** `open`, also when the machine cannot tell; otherwise the sockets that there are instead. */
 async function listeners(
   run: DeployRun,
   id: string,
@@ -38,6 +38,7 @@ async function listeners(
     let sockets: string[]
     try {
       const processes = await world.processes(id)
+      if (processes.length === 0) return 'open'
       sockets = processes
         .flatMap((process) => process.listen_sockets)
         .filter((socket) => socket.proto.startsWith('tcp'))
