@@ -1,6 +1,5 @@
 import { Fault, isFault } from '#core/fault.ts'
 import { systemClock } from '#core/clock.ts'
-import { limits } from '#core/limits.ts'
 import type { LogLine } from '#spec/host-api.ts'
 import { part, type Api } from '../api.ts'
 import { getApp } from '../apps.ts'
@@ -21,15 +20,25 @@ export function formatLogLine(line: LogLine, colors: Colors): string {
   return `${colors.dim(at)} ${from} ${colors.green(line.region)} [${(paint ?? colors.red)(line.level)}]${line.message}`
 }
 
+/** Lines of several machines are not in one order: after a reconnect this much is read again. */
+const overlapNs = 5_000_000_000n
+
 /** Remembers the newest line of each machine, so that a line read again after a reconnect is shown once. */
-export function onlyNew(): (line: LogLine) => boolean {
+export function rememberLines() {
   const newest = new Map<string, bigint>()
-  return ({ instance, ns }) => {
-    const at = BigInt(ns)
-    const last = newest.get(instance)
-    if (last !== undefined && at <= last) return false
-    newest.set(instance, at)
-    return true
+  let latest: bigint | undefined
+  return {
+    isNew({ instance, ns }: Pick<LogLine, 'instance' | 'ns'>): boolean {
+      const at = BigInt(ns)
+      const last = newest.get(instance)
+      if (last !== undefined && at <= last) return false
+      newest.set(instance, at)
+      if (latest === undefined || at > latest) latest = at
+      return true
+    },
+    /** From where to read again; undefined when nothing was read. */
+    since: (): string | undefined =>
+      latest === undefined ? undefined : String(latest > overlapNs ? latest - overlapNs : 0n),
   }
 }
 
@@ -56,6 +65,7 @@ interface LogFilter {
   instance: string | undefined
   region: string | undefined
   limit?: number
+  since?: string
   follow?: boolean
 }
 
@@ -73,18 +83,22 @@ async function followLogs(
   options: { api: Api; app: string; filter: LogFilter; show: (line: LogLine) => void },
 ): Promise<number> {
   const { api, app, filter, show } = options
-  const isNew = onlyNew()
-  let limit = pastLines
+  const seen = rememberLines()
+  // What was said while nobody listened is asked for again.
+  const from = () => {
+    const since = seen.since()
+    return since === undefined ? { limit: pastLines } : { since }
+  }
   let waitMs = retryMs.first
   let told = false
   for (;;) {
     try {
       for await (const line of api.lines<LogLine>(
-        pathOf(app, { ...filter, limit, follow: true }),
+        pathOf(app, { ...filter, follow: true, ...from() }),
       )) {
         waitMs = retryMs.first
         told = false
-        if (isNew(line)) show(line)
+        if (seen.isNew(line)) show(line)
       }
     } catch (error) {
       const gone = isFault(error) && error.whose === 'user' && error.code !== 'wait_timeout'
@@ -92,8 +106,6 @@ async function followLogs(
       if (!told) complain(io, `${error.message}; trying again`)
       told = true
     }
-    // What was said while nobody listened is asked for again, up to what one read may give.
-    limit = limits.logLinesPerReadMax
     await systemClock.sleep(waitMs * (0.5 + Math.random() / 2), io.signal)
     waitMs = Math.min(waitMs * 2, retryMs.most)
     if (io.signal.aborted) throw new Fault('timeout', 'interrupted')
