@@ -15,7 +15,7 @@ import {
   settled,
   spawnEdge,
   type World,
-} from './testing.ts'
+} from './test-support.ts'
 
 describe('the edge, killed', () => {
   let world: World

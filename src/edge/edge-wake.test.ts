@@ -12,7 +12,7 @@ import {
   silentLog,
   webService,
   type World,
-} from './testing.ts'
+} from './test-support.ts'
 
 describe('the edge, cold', () => {
   let world: World

@@ -16,7 +16,7 @@ import {
   webService,
   type Got,
   type World,
-} from './testing.ts'
+} from './test-support.ts'
 
 interface Echo {
   machine: string
