@@ -8,11 +8,10 @@ export { regionPreferences, regionsOf } from './regions.ts'
 export const hostStaleMs = 10_000
 
 /**
- * How far the machines that run may exceed what a host has. A shared CPU is promised 1/16 of a real one (MCH-62), so
- * sixteen fit one; a performance CPU is promised a whole one and counts as sixteen shares when it is placed. Memory
- * limits are ceilings that few machines reach. A stopped machine holds nothing (MCH-34).
+ * Shared CPUs that fit a real one: each is promised 1/16 of it (MCH-62). A performance CPU is promised a whole one, and
+ * memory is never promised twice. A stopped machine holds nothing (MCH-34).
  */
-export const overcommit = { sharesPerCpu: 16, memory: 1.5 } as const
+export const sharedPerCpu = 16
 
 export interface Demand {
   /** Preferences, best first: codes or aliases. Empty means any region. MCH-22. */
@@ -29,7 +28,8 @@ export type Placement = { hosts: string[] } | { error: string }
 
 interface Candidate {
   row: HostRow
-  shares: number
+  /** Real CPUs that may still be promised. */
+  cpus: number
   memoryMb: number
   /** Machines of this app, with those just placed. */
   neighbours: number
@@ -83,35 +83,38 @@ function placePinned(live: readonly HostRow[], demand: Demand, pinnedHost: strin
 
 /** All of the machines on these hosts, or undefined. */
 function fit(rows: readonly HostRow[], demand: Demand): string[] | undefined {
-  const need = { shares: sharesOf(demand.guest), memoryMb: demand.guest.memory_mb }
+  const { guest } = demand
+  const shared = guest.cpu_kind === 'shared'
+  const cpus = shared ? guest.cpus / sharedPerCpu : guest.cpus
   const candidates: Candidate[] = rows.map((row) => ({
     row,
-    shares: row.capacity.cpus * overcommit.sharesPerCpu - row.used.cpus,
-    memoryMb: row.capacity.memory_mb * overcommit.memory - row.used.memory_mb,
+    cpus: freeCpus(row, shared),
+    memoryMb: row.capacity.memory_mb - row.used.memory_mb,
     neighbours: demand.nearHosts?.filter((host) => host === row.host).length ?? 0,
   }))
   const hosts: string[] = []
   while (hosts.length < demand.count) {
     const best = candidates
-      .filter((one) => one.shares >= need.shares && one.memoryMb >= need.memoryMb)
+      .filter((one) => one.cpus >= cpus && one.memoryMb >= guest.memory_mb)
       .toSorted(compareCandidates)[0]
     if (!best) return undefined
-    best.shares -= need.shares
-    best.memoryMb -= need.memoryMb
+    best.cpus -= cpus
+    best.memoryMb -= guest.memory_mb
     best.neighbours += 1
     hosts.push(best.row.host)
   }
   return hosts
 }
 
+/** Hosts round what is in use up to whole CPUs: a begun one still has room for shares. */
+const freeCpus = ({ capacity, used }: HostRow, shared: boolean): number =>
+  capacity.cpus - (shared ? Math.max(0, used.cpus - 1) : used.cpus)
+
 /** Fewest machines of this app first, then the largest free part of its memory; the id decides ties. */
 function compareCandidates(a: Candidate, b: Candidate): number {
   const free = (one: Candidate) => one.memoryMb / Math.max(1, one.row.capacity.memory_mb)
   return a.neighbours - b.neighbours || free(b) - free(a) || (a.row.host < b.row.host ? -1 : 1)
 }
-
-const sharesOf = (guest: Demand['guest']): number =>
-  guest.cpu_kind === 'performance' ? guest.cpus * overcommit.sharesPerCpu : guest.cpus
 
 const wanted = ({ count, guest }: Demand): string =>
   `${count} ${count === 1 ? 'machine' : 'machines'} of ${guest.cpus} ${guest.cpu_kind} CPU and ${guest.memory_mb} MB`
