@@ -208,6 +208,13 @@ test('where to ask: plain HTTP only for loopback and where it is allowed', () =>
   ])
 })
 
+test('a mirror that is no URL is refused when the client is made', () => {
+  assert.throws(
+    () => clientOf({ mirrors: { 'docker.io': ['127.0.0.1:5000'] } }),
+    (error) => isFault(error, 'invalid') && /"127.0.0.1:5000" of docker.io/.test(error.message),
+  )
+})
+
 test('a challenge is read with and without quotes', () => {
   assert.deepEqual(
     parseChallenge('Bearer realm="https://a/t?x=1,2",service=reg,scope="a:b:pull,push"'),

@@ -115,7 +115,17 @@ async function refusal(response: Response): Promise<Error> {
   return new Fault('image_unavailable', `answered ${status}${tail}`)
 }
 
+/** Throws Fault `invalid` when a mirror is no URL. */
 export function createRegistryClient(options: RegistryClientOptions): RegistryClient {
+  for (const [registry, urls] of Object.entries(options.mirrors)) {
+    const wrong = urls.find((url) => !/^https?:\/\//.test(url) || !URL.canParse(url))
+    if (wrong !== undefined) {
+      throw new Fault(
+        'invalid',
+        `the mirror "${wrong}" of ${registry} is not a URL; write it like http://127.0.0.1:5000`,
+      )
+    }
+  }
   const clock = options.clock ?? systemClock
   const idleMs = options.idleMs ?? 30_000
   const grants = new Map<string, AuthorizationGrant>()
