@@ -4,16 +4,9 @@ import { deployInputSchema, type DeployInput, type Release } from '#spec/release
 import { getAppById, markDeployed, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import { describeIssue, pushSecrets } from '../machines/index.ts'
-import {
-  appendProgress,
-  claimAbandoned,
-  createRelease,
-  currentRelease,
-  listReleases,
-  setReleaseStatus,
-  touchRun,
-  type ReleaseRun,
-} from '../store/releases.ts'
+import { appendProgress } from '../store/release-progress.ts'
+import { claimAbandoned, touchRun, type ReleaseRun } from '../store/release-runs.ts'
+import { createRelease, currentRelease, listReleases, setReleaseStatus } from '../store/releases.ts'
 import { deployStepSchema, type DeployStep } from './job.ts'
 import { checkDeploy, jobOf } from './prepare.ts'
 import { realWorld } from './real-world.ts'

@@ -1,6 +1,7 @@
 import type { DeployProgress, Release } from '#spec/release.ts'
 import type { AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
+import * as follow from '../store/release-follow.ts'
 import * as releases from '../store/releases.ts'
 
 export { applySecrets, resumeDeploys, startDeploy } from './deploys.ts'
@@ -26,7 +27,7 @@ export const followProgress = (
   app: AppId,
   id: string,
   options: { follow: boolean; signal: AbortSignal },
-): AsyncGenerator<DeployProgress> => releases.followProgress(ctx, { appId: app.id, id, ...options })
+): AsyncGenerator<DeployProgress> => follow.followProgress(ctx, { appId: app.id, id, ...options })
 
 /** TOML-3: the definition of the newest release that is complete or running; undefined when there is none. */
 export async function currentDefinition(

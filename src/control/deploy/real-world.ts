@@ -16,7 +16,8 @@ import {
   updateMachine,
   waitMachine,
 } from '../machines/index.ts'
-import { appendProgress, saveStep } from '../store/releases.ts'
+import { appendProgress } from '../store/release-progress.ts'
+import { saveStep } from '../store/release-runs.ts'
 import { createVolume, listVolumes } from '../volumes/index.ts'
 import type { DeployWorld } from './world.ts'
 

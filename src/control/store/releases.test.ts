@@ -4,17 +4,15 @@ import { after, before, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import type { DeployInput, DeployProgress } from '#spec/release.ts'
+import { followProgress } from './release-follow.ts'
+import { appendProgress } from './release-progress.ts'
+import { claimAbandoned, saveStep, touchRun } from './release-runs.ts'
 import {
-  appendProgress,
-  claimAbandoned,
   createRelease,
   currentRelease,
-  followProgress,
   getRelease,
   listReleases,
-  saveStep,
   setReleaseStatus,
-  touchRun,
   type NewRelease,
 } from './releases.ts'
 import { startTestPostgres, type TestPostgres } from './test-support.ts'

@@ -1,13 +1,10 @@
-import { EventEmitter } from 'node:events'
-import { hostname } from 'node:os'
-import { sql } from 'kysely'
-import type { Clock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { newReleaseId } from '#core/ids.ts'
 import { transition, type TransitionTable } from '#core/state-machine.ts'
 import type { DeployInput, DeployProgress, Release } from '#spec/release.ts'
-import { isAlive, processStartTime } from '#sys/process.ts'
-import { isUniqueViolation, type Db } from './database.ts'
+import { thisRunner } from '../runner.ts'
+import type { Db } from './database.ts'
+import { insertProgress, news } from './release-progress.ts'
 
 type Store = { db: Db }
 type ReleaseStatus = Release['status']
@@ -33,12 +30,6 @@ const releaseTable: TransitionTable<ReleaseStatus, ReleaseStatus> = {
 
 const overStates: readonly ReleaseStatus[] = ['complete', 'failed', 'interrupted']
 export const isOver = (status: ReleaseStatus): boolean => overStates.includes(status)
-
-/** A runner that was not seen for longer is taken for dead when it cannot be asked. */
-const runnerStaleMs = 15_000
-
-/** `host:pid:start`: names this very process, so that another can tell when it is dead. */
-export const thisRunner = `${hostname()}:${process.pid}:${processStartTime(process.pid) ?? 0}`
 
 const columns = [
   'id',
@@ -220,169 +211,4 @@ export async function setReleaseStatus(
     })
   })
   news.emit(id)
-}
-
-type Line = Pick<DeployProgress, 'level' | 'message' | 'machine' | 'status'>
-
-/** Wakes those who follow a release in this process; the others look again every half second. */
-const news = new EventEmitter().setMaxListeners(0)
-
-async function insertProgress(db: Db, id: string, line: Line): Promise<void> {
-  await db
-    .insertInto('release_progress')
-    .values((eb) => ({
-      release_id: id,
-      seq: eb
-        .selectFrom('release_progress')
-        .select(sql<number>`coalesce(max(seq), 0) + 1`.as('next'))
-        .where('release_id', '=', id),
-      level: line.level,
-      message: line.message.slice(0, 8_000),
-      machine: line.machine ?? null,
-      status: line.status ?? null,
-    }))
-    .execute()
-}
-
-/** Adds one line to a release's progress. */
-export async function appendProgress(store: Store, id: string, line: Line): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await insertProgress(store.db, id, line)
-      break
-    } catch (error) {
-      // Two lines at once want the same number: the second takes the next one.
-      if (!isUniqueViolation(error) || attempt >= 20) throw error
-    }
-  }
-  news.emit(id)
-}
-
-export async function readProgress(
-  store: Store,
-  { id, after = 0 }: { id: string; after?: number },
-): Promise<DeployProgress[]> {
-  const rows = await store.db
-    .selectFrom('release_progress')
-    .select(['seq', 'at', 'level', 'message', 'machine', 'status'])
-    .where('release_id', '=', id)
-    .where('seq', '>', after)
-    .orderBy('seq')
-    .limit(1_000)
-    .execute()
-  return rows.map(({ seq, at, level, message, machine, status }) => ({
-    seq,
-    at: at.toISOString(),
-    level,
-    message,
-    ...(machine === null ? {} : { machine }),
-    ...(status === null ? {} : { status }),
-  }))
-}
-
-/**
- * A release's progress from the first line; with `follow` it goes on until the line that carries a status, or until the
- * signal. A release that ended without such a line (a client drove it) ends with one made up here.
- */
-export async function* followProgress(
-  ctx: Store & { clock: Clock },
-  options: { appId: string; id: string; follow: boolean; signal: AbortSignal },
-): AsyncGenerator<DeployProgress> {
-  let seq = 0
-  while (!options.signal.aborted) {
-    const woken = Promise.withResolvers<void>()
-    const wake = () => woken.resolve()
-    news.once(options.id, wake)
-    try {
-      const release = await getRelease(ctx, options)
-      const lines = await readProgress(ctx, { id: options.id, after: seq })
-      for (const line of lines) {
-        seq = line.seq
-        yield line
-        if (line.status) return
-      }
-      if (lines.length > 0) continue
-      if (isOver(release.status)) {
-        const message = `Release v${release.version} is ${release.status}`
-        const level = release.status === 'complete' ? 'info' : 'error'
-        yield { seq: seq + 1, at: release.updated_at, level, message, status: release.status }
-        return
-      }
-      if (!options.follow) return
-      await Promise.race([woken.promise, ctx.clock.sleep(500, options.signal).catch(() => {})])
-    } finally {
-      news.off(options.id, wake)
-    }
-  }
-}
-
-export interface ReleaseRun {
-  release: Release
-  appId: string
-  input: DeployInput
-  step: Record<string, unknown>
-}
-
-/** Writes how far the release has come. Fault `conflict` when another process drives it by now. */
-export async function saveStep(
-  store: Store,
-  id: string,
-  step: Record<string, unknown>,
-): Promise<void> {
-  const changed = await store.db
-    .updateTable('release_runs')
-    .set({ step: JSON.stringify(step), seen_at: new Date() })
-    .where('release_id', '=', id)
-    .where('runner', '=', thisRunner)
-    .executeTakeFirst()
-  if (changed.numUpdatedRows === 0n) throw taken(id)
-}
-
-/** Says that this process still drives the release. Fault `conflict` when another does. */
-export async function touchRun(store: Store, id: string): Promise<void> {
-  const changed = await store.db
-    .updateTable('release_runs')
-    .set({ seen_at: new Date() })
-    .where('release_id', '=', id)
-    .where('runner', '=', thisRunner)
-    .executeTakeFirst()
-  if (changed.numUpdatedRows === 0n) throw taken(id)
-}
-
-const taken = (id: string) =>
-  new Fault('conflict', `release ${id} is over or driven by another process`)
-
-/** Takes over the server releases whose runner is dead. Each is given to one caller only. */
-export async function claimAbandoned(ctx: Store & { clock: Clock }): Promise<ReleaseRun[]> {
-  const rows = await ctx.db
-    .selectFrom('release_runs')
-    .innerJoin('releases', 'releases.id', 'release_runs.release_id')
-    .select(['release_id', 'runner', 'seen_at', 'step', 'app_id', 'input'])
-    .where('status', 'in', ['pending', 'running'])
-    .execute()
-  const claimed: ReleaseRun[] = []
-  for (const row of rows) {
-    if (runnerLives(row.runner, ctx.clock.now() - row.seen_at.getTime())) continue
-    const taken = await ctx.db
-      .updateTable('release_runs')
-      .set({ runner: thisRunner, seen_at: new Date(ctx.clock.now()) })
-      .where('release_id', '=', row.release_id)
-      .where('runner', '=', row.runner)
-      .executeTakeFirst()
-    if (taken.numUpdatedRows === 0n) continue
-    if (!row.input) {
-      await setReleaseStatus(ctx, { id: row.release_id, status: 'interrupted' })
-      continue
-    }
-    const release = await getRelease(ctx, { appId: row.app_id, id: row.release_id })
-    claimed.push({ release, appId: row.app_id, input: row.input, step: row.step })
-  }
-  return claimed
-}
-
-function runnerLives(runner: string, silentMs: number): boolean {
-  if (runner === thisRunner) return true
-  const [host, pid, startTime] = runner.split(':')
-  if (host === hostname()) return isAlive({ pid: Number(pid), startTime: Number(startTime) })
-  return silentMs < runnerStaleMs
 }
