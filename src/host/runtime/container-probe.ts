@@ -74,6 +74,9 @@ async function tryRuntime(
 const wall =
   'containers share the kernel of this host, a weaker wall than a VM: run only code that you trust'
 
+const hybridAdvice =
+  'to use it: mkdir -p /sys/fs/cgroup/hugetlb && mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb'
+
 /** The OCI runtime that really runs a container here, crun before runc: it starts in half the time. */
 export async function chooseRuntime(options: {
   cgroups: CgroupTree
@@ -94,7 +97,8 @@ export async function chooseRuntime(options: {
       const note = `containers by ${name} under conmon, cgroup v${options.cgroups.version}${why}; ${wall}`
       return { runtime, note }
     }
-    refusals.push(`${name} does not work here: ${refusal}`)
+    const mend = refusal.includes('hybrid mode') ? `; ${hybridAdvice}` : ''
+    refusals.push(`${name} does not work here: ${refusal}${mend}`)
   }
   return { runtime: undefined, note: `containers cannot run: ${refusals.join('; ')}` }
 }

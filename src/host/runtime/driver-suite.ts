@@ -6,7 +6,7 @@ import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { runOk } from '#sys/process.ts'
 import type { Driver, ExecRequest, StartSpec } from './driver.ts'
-import { openWorkshop, type Workshop } from './test-support.ts'
+import { openWorkshop, packing, type Workshop } from './test-support.ts'
 
 export interface SuiteOptions {
   name: string
@@ -239,7 +239,7 @@ export function driverSuite(options: SuiteOptions): void {
       mkdirSync(join(root, 'app'), { recursive: true })
       writeFileSync(join(root, 'app/busybox'), readFileSync('/bin/busybox'), { mode: 0o755 })
       const squashfsPath = join(shop.dir, 'scratch.sqfs')
-      await runOk('gensquashfs', ['--quiet', '--all-root', '--pack-dir', root, squashfsPath])
+      await runOk('gensquashfs', [...packing, '--pack-dir', root, squashfsPath])
       const argv = ['/app/busybox', 'sh', '-c', 'echo $PATH; exit 9']
       const spec = shop.spec(argv, { squashfsPath, user: '4321' })
       const { end } = await runToEnd(spec)
