@@ -65,7 +65,10 @@ export async function startImageRegistry(options: ImageRegistryOptions): Promise
       resolve()
     })
   })
-  const onExit = () => child.kill('SIGKILL')
+  const onExit = () => {
+    child.kill('SIGKILL')
+    rmSync(folder, { recursive: true, force: true })
+  }
   process.on('exit', onExit)
   const close = async () => {
     child.kill('SIGTERM')
