@@ -24,7 +24,7 @@ function flagRow(flag: Flag): [string, string] {
 const visible = (flags: readonly Flag[]) => flags.filter(({ hidden }) => !hidden).map(flagRow)
 
 /** The help of the whole program. */
-export function helpForAll(table: readonly Command[]): string {
+export function helpForAll(verbs: readonly Pick<Command, 'name' | 'summary'>[]): string {
   return [
     'hangar is an open Fly.io on hardware you own.',
     '',
@@ -35,7 +35,7 @@ export function helpForAll(table: readonly Command[]): string {
     ...columns(cloudVerbs),
     '',
     'Apps in it:',
-    ...columns(table.map(({ name, summary }): [string, string] => [name, summary])),
+    ...columns(verbs.map(({ name, summary }): [string, string] => [name, summary])),
     '',
     'Flags:',
     ...columns(visible(globalFlags)),

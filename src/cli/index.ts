@@ -1,12 +1,12 @@
 import { isFault, messageOf } from '#core/fault.ts'
 import { parseArguments } from './arguments.ts'
-import { commands } from './commands/index.ts'
+import { verbs } from './commands/index.ts'
 import { makeCall } from './call.ts'
 import { globalFlags } from './flags.ts'
 import { helpFor, helpForAll } from './help.ts'
 import { colorsOf, complain, processIo, say, type Io } from './io.ts'
 import { Cancelled } from './prompt.ts'
-import { findCommand, splitGlobals } from './resolve.ts'
+import { findCommand, findVerb, splitGlobals } from './resolve.ts'
 
 /** Exit codes: 0 done, 1 an error, 127 interrupted (as flyctl). `machine exec` gives the code of what it ran. */
 const failed = 1
@@ -36,19 +36,20 @@ function explain(io: Io, error: unknown): void {
 
 async function dispatch(argv: readonly string[], io: Io): Promise<number> {
   const { globals, words } = splitGlobals(argv)
-  if (words[0] === 'help') {
-    const { command, path } = findCommand(commands, words.slice(1))
-    say(io, command ? helpFor(command, path) : helpForAll(commands))
-    return 0
+  const asksHelp = words[0] === 'help'
+  const rest = asksHelp ? words.slice(1) : words
+  const [word] = rest
+  if (word === undefined || word.startsWith('-')) {
+    say(io, helpForAll(verbs))
+    return asksHelp || argv.length === 0 || argv.some((one) => /^(-h|--help)$/.test(one))
+      ? 0
+      : failed
   }
-  const { command, path, rest } = findCommand(commands, words)
-  if (!command) {
-    say(io, helpForAll(commands))
-    return globals.includes('--help') || globals.includes('-h') || argv.length === 0 ? 0 : failed
-  }
+  const found = findCommand(await findVerb(verbs, word).load(), rest.slice(1))
+  const { command, path } = found
   const flags = [...(command.flags ?? []), ...globalFlags]
-  const parsed = parseArguments([...globals, ...rest], flags)
-  if (parsed.flags.on('help') || !command.run) {
+  const parsed = parseArguments([...globals, ...found.rest], flags)
+  if (asksHelp || parsed.flags.on('help') || !command.run) {
     say(io, helpFor(command, path))
     return 0
   }

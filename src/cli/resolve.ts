@@ -18,42 +18,47 @@ export function splitGlobals(argv: readonly string[]): { globals: string[]; word
 }
 
 export interface FoundCommand {
-  /** Undefined when no word names one. */
-  command: Command | undefined
+  command: Command
   /** `hangar apps list`. */
   path: string
   rest: string[]
 }
 
-/** Walks the words down the table. An unknown word where a command must stand is a Fault with what may be meant. */
-export function findCommand(table: readonly Command[], words: readonly string[]): FoundCommand {
-  let command: Command | undefined
-  let path = 'hangar'
-  let level: readonly Command[] | undefined = table
+type Named = Pick<Command, 'name' | 'aliases'>
+
+const named =
+  (word: string) =>
+  ({ name, aliases }: Named): boolean =>
+    name === word || (aliases?.includes(word) ?? false)
+
+/** The verb of that name, or a Fault with what may be meant. */
+export function findVerb<T extends Named>(verbs: readonly T[], word: string): T {
+  const verb = verbs.find(named(word))
+  if (verb) return verb
+  throw unknownCommand(word, 'hangar', verbs)
+}
+
+/** Walks the words down from a verb. An unknown word where a command must stand is a Fault with what may be meant. */
+export function findCommand(verb: Command, words: readonly string[]): FoundCommand {
+  let command = verb
+  let path = `hangar ${verb.name}`
   const rest = [...words]
-  while (level && rest[0] !== undefined && !rest[0].startsWith('-')) {
-    const word = rest[0]
-    const next: Command | undefined = level.find(
-      ({ name, aliases }) => name === word || aliases?.includes(word),
-    )
-    if (!next) {
-      if (command?.run) break
-      throw unknownCommand(word, path, level)
-    }
+  while (command.commands && rest[0] !== undefined && !rest[0].startsWith('-')) {
+    const next = command.commands.find(named(rest[0]))
+    if (!next) throw unknownCommand(rest[0], path, command.commands)
     rest.shift()
     command = next
     path += ` ${next.name}`
-    level = next.commands
   }
   return { command, path, rest }
 }
 
-function unknownCommand(word: string, path: string, level: readonly Command[]): Fault {
+function unknownCommand(word: string, path: string, level: readonly Named[]): Fault {
   const names = level.flatMap(({ name, aliases }) => [name, ...(aliases ?? [])])
   const near = suggestions(word, names).slice(0, 3)
   const hint = near.length > 0 ? `\n\nDid you mean this?\n\t${near.join('\n\t')}\n` : ''
   return new Fault(
     'bad_request',
-    `unknown command "${word}" for "${path}"${hint}\nRun "${path} --help" for the list of commands.`,
+    `unknown command "${word}" for "${path}"${hint}\nRun "${path} --help" for the list of commands`,
   )
 }

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Command } from '../command.ts'
+import { globalFlags } from '../flags.ts'
 import {
   hangar,
   startApi,
@@ -8,6 +10,7 @@ import {
   testMachine,
   testRelease,
 } from '../test-support.ts'
+import { verbs } from './index.ts'
 
 const viewer = {
   'GET /api/v1/viewer': {
@@ -28,6 +31,29 @@ test('help names every verb, those of the cloud too; a wrong word gets a suggest
   assert.match(wrong.err, /unknown command "lst" for "hangar machine"[^]*\tlist/)
   assert.match((await hangar(['apps', 'list', '--jsno'])).err, /unknown flag: --jsno[^]*--json/)
   assert.match((await hangar(['apps', 'list', 'x'])).err, /takes no arguments/)
+})
+
+test('the table of verbs says of each what its file says', async () => {
+  for (const { load, ...entry } of verbs) {
+    const { name, aliases, summary } = await load()
+    assert.deepEqual({ name, summary, ...(aliases ? { aliases } : {}) }, entry)
+  }
+})
+
+test('every command has flags of its own only, and letters that mean one thing', async () => {
+  const check = (command: Command, path: string): void => {
+    const flags = [...(command.flags ?? []), ...globalFlags]
+    const words = flags.flatMap(({ name, short, aliases = [] }) => [
+      `--${name}`,
+      ...aliases.map((alias) => `--${alias}`),
+      ...(short ? [`-${short}`] : []),
+    ])
+    const twice = words.filter((word, i) => words.indexOf(word) !== i)
+    assert.deepEqual(twice, [], path)
+    assert.ok(command.run ?? command.commands, `${path} does nothing`)
+    for (const one of command.commands ?? []) check(one, `${path} ${one.name}`)
+  }
+  for (const { name, load } of verbs) check(await load(), name)
 })
 
 test('a cloud that does not answer, a missing token and a refused one each say what to do', async (t) => {

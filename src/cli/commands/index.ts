@@ -1,34 +1,91 @@
 import type { Command } from '../command.ts'
-import { apps } from './apps.ts'
-import { config } from './config.ts'
-import { deploy } from './deploy.ts'
-import { env } from './env.ts'
-import { launch } from './launch.ts'
-import { logs } from './logs.ts'
-import { machine } from './machine.ts'
-import { platform, regions } from './regions.ts'
-import { releases } from './releases.ts'
-import { scale } from './scale.ts'
-import { secrets } from './secrets.ts'
-import { status } from './status.ts'
-import { version } from './version.ts'
-import { volumes } from './volumes.ts'
+
+/** A verb as the help of the whole program shows it; its file is loaded when it is used. */
+export interface Verb extends Pick<Command, 'name' | 'aliases' | 'summary'> {
+  load: () => Promise<Command>
+}
 
 /** Every verb, in the order of the help. */
-export const commands: readonly Command[] = [
-  launch,
-  deploy,
-  status,
-  logs,
-  apps,
-  machine,
-  scale,
-  secrets,
-  releases,
-  config,
-  volumes,
-  regions,
-  platform,
-  env,
-  version,
+export const verbs: readonly Verb[] = [
+  {
+    name: 'launch',
+    summary: 'Create and configure a new app from a folder or an image',
+    load: async () => (await import('./launch.ts')).launch,
+  },
+  {
+    name: 'deploy',
+    summary: 'Deploy an app from source or an image',
+    load: async () => (await import('./deploy.ts')).deploy,
+  },
+  {
+    name: 'status',
+    summary: 'Show the status of an app, or of the cloud where no app is named',
+    load: async () => (await import('./status.ts')).status,
+  },
+  {
+    name: 'logs',
+    aliases: ['log'],
+    summary: 'View app logs',
+    load: async () => (await import('./logs.ts')).logs,
+  },
+  {
+    name: 'apps',
+    aliases: ['app'],
+    summary: 'Manage apps',
+    load: async () => (await import('./apps.ts')).apps,
+  },
+  {
+    name: 'machine',
+    aliases: ['machines', 'm'],
+    summary: 'Manage machines',
+    load: async () => (await import('./machine.ts')).machine,
+  },
+  {
+    name: 'scale',
+    summary: 'Scale app resources',
+    load: async () => (await import('./scale.ts')).scale,
+  },
+  {
+    name: 'secrets',
+    aliases: ['secret'],
+    summary: 'Manage application secrets',
+    load: async () => (await import('./secrets.ts')).secrets,
+  },
+  {
+    name: 'releases',
+    summary: 'List app releases',
+    load: async () => (await import('./releases.ts')).releases,
+  },
+  {
+    name: 'config',
+    summary: "Manage an app's configuration",
+    load: async () => (await import('./config.ts')).config,
+  },
+  {
+    name: 'volumes',
+    aliases: ['volume', 'vol'],
+    summary: 'Manage volumes',
+    load: async () => (await import('./volumes.ts')).volumes,
+  },
+  {
+    name: 'regions',
+    aliases: ['region'],
+    summary: 'Show the regions of this cloud',
+    load: async () => (await import('./regions.ts')).regions,
+  },
+  {
+    name: 'platform',
+    summary: 'Show what the platform offers',
+    load: async () => (await import('./regions.ts')).platform,
+  },
+  {
+    name: 'env',
+    summary: 'Print shell exports for flyctl: eval "$(hangar env)"',
+    load: async () => (await import('./env.ts')).env,
+  },
+  {
+    name: 'version',
+    summary: 'Show version information',
+    load: async () => (await import('./version.ts')).version,
+  },
 ]

@@ -156,7 +156,6 @@ function writeConfig(
   const text = file.endsWith('.json')
     ? `${JSON.stringify(definition, null, 2)}\n`
     : writeFlyToml(definition, { at: new Date() })
-  say(io)
   writeFileAtomic(file, text)
   return file
 }
