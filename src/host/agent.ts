@@ -15,13 +15,15 @@ import { KeyedQueue } from './keyed-queue.ts'
 import type { LogSpool } from './logs/index.ts'
 import { step, type LifeEvent } from './machine-life.ts'
 import { machineRow } from './machine-row.ts'
-import type { MachineRecord, Store } from './store/index.ts'
+import type { Durability, MachineRecord, Store } from './store/index.ts'
 
 /** Everything the agent works with; tests hand in fakes of the driver, the network and the images. */
 export interface AgentParts {
   host: { id: string; number: number; region: string; api: string }
   store: Store
   driver: Driver
+  /** Why this runtime and what it costs, for people. */
+  runtimeNote: string
   net: HostNet
   images: ImageStore
   volumes: Volumes
@@ -76,6 +78,8 @@ export type NewEvent = Pick<MachineEvent, 'type' | 'status' | 'source' | 'reques
 export interface Change {
   patch?: Partial<MachineRecord>
   events?: NewEvent[]
+  /** `power` unless a power loss ends what is written down with it, as with a start that nobody was promised. */
+  durability?: Durability
 }
 
 /** Writes a change of a machine and its events in one transaction, then tells everyone. */
@@ -87,7 +91,7 @@ export function commit(agent: Agent, record: MachineRecord, change: Change): Mac
     for (const event of change.events ?? []) {
       agent.store.history.addEvent(record.id, { id: ulid(now), timestamp: now, ...event })
     }
-  })
+  }, change.durability)
   announce(agent, next)
   agent.changes.notify(record.id)
   return next
@@ -115,6 +119,7 @@ export function apply(
       life,
     },
     events: change.events ?? [],
+    ...(change.durability ? { durability: change.durability } : {}),
   })
 }
 

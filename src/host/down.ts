@@ -2,7 +2,7 @@ import { messageOf } from '#core/fault.ts'
 import { announce, apply, type Agent } from './agent.ts'
 import { haltFor } from './config-rules.ts'
 import { workOf } from './machine-life.ts'
-import { interrupt, operate } from './work.ts'
+import { operate } from './work.ts'
 
 /**
  * Takes the host down: every machine that is up is stopped and marked to start again with the host, then its networks
@@ -11,15 +11,15 @@ import { interrupt, operate } from './work.ts'
 export async function takeDown(agent: Agent): Promise<void> {
   const live = [...agent.store.machines.all()].filter((record) => record.destroyedAt === null)
   const stops = live.map(({ id }) => {
-    interrupt(agent, id, 'soft')
-    return operate(agent, id, () => {
+    const begin = () => {
       const record = agent.store.machines.get(id)
       const { state } = record.life
       if (state !== 'started' && state !== 'restarting') return
       const events = [{ type: 'stop', status: 'stopping', source: 'flyd' } as const]
       const halt = haltFor(record.config)
       apply(agent, record, { type: 'stop', halt }, { patch: { startWithHost: true }, events })
-    })
+    }
+    return operate(agent, id, begin, 'soft')
   })
   agent.mode = 'down'
   await Promise.allSettled(stops)

@@ -27,8 +27,7 @@ const ok = { ok: true } as const
 
 export function hostRoutes(agent: Agent): Hono {
   const routes = new Hono()
-  routes.get('/v1/host', async (context) => {
-    const probe = await agent.driver.probe()
+  routes.get('/v1/host', (context) => {
     const now = used(agent)
     const info: HostInfo = {
       id: agent.host.id,
@@ -36,7 +35,7 @@ export function hostRoutes(agent: Agent): Hono {
       region: agent.host.region,
       pid: process.pid,
       runtime: agent.driver.name,
-      runtime_note: probe.note,
+      runtime_note: agent.runtimeNote,
       machines: now.machines,
       capacity,
       used: now,

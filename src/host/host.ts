@@ -4,7 +4,7 @@ import { createServer as createHttpServer, type Server } from 'node:http'
 import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
 import { systemClock } from '#core/clock.ts'
-import { messageOf } from '#core/fault.ts'
+import { isFault, messageOf } from '#core/fault.ts'
 import type { HostRow } from '#spec/roster.ts'
 import type { HostSettings } from '#spec/settings.ts'
 import { createLogger } from '#sys/log.ts'
@@ -30,7 +30,7 @@ import { startUpkeep } from './upkeep.ts'
 export async function runHost(settings: HostSettings): Promise<void> {
   const log = createLogger(`host ${settings.id}`)
   const key = readFileSync(settings.cluster_key_file, 'utf8').trim()
-  const store = openStore(settings.dir)
+  const store = await openStoreInTime(settings.dir)
   const { agent, closeRoster } = await openAgent(settings, { key, store, log })
   await recoverMachines(agent)
   const server = await listen(settings.listen, createServer(agent, key).fetch)
@@ -51,6 +51,21 @@ export async function runHost(settings: HostSettings): Promise<void> {
   store.close()
   // What watches the running machines would hold this process for as long as they run.
   process.exit(0)
+}
+
+const storeWaitMs = 5_000
+
+/** The host process before us may still be on its way out. */
+async function openStoreInTime(dir: string): Promise<Store> {
+  const deadline = systemClock.now() + storeWaitMs
+  for (;;) {
+    try {
+      return openStore(dir)
+    } catch (error) {
+      if (!isFault(error, 'conflict') || systemClock.now() > deadline) throw error
+      await systemClock.sleep(100)
+    }
+  }
 }
 
 async function openAgent(
@@ -80,6 +95,7 @@ async function openAgent(
     host: { id, number, region, api },
     store,
     driver,
+    runtimeNote: probe.note,
     net: await openHostNet({
       hostId: id,
       hostNumber: number,

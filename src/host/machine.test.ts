@@ -32,6 +32,7 @@ test('create, read, stop, start, destroy: states, events, log line, addresses', 
   const machine = await createTestMachine(host, config)
   const { id } = machine
   assert.equal(machine.state, 'started')
+  assert.equal(host.rows.get(id)?.ready, true, 'without services it is ready at once')
   assert.equal(machine.private_ip, 'fdaa:0:3:0:7:0:2:2')
   assert.deepEqual(machine.config, {
     image: 'busybox',
@@ -51,7 +52,7 @@ test('create, read, stop, start, destroy: states, events, log line, addresses', 
   assert.deepEqual(types(stopped).slice(0, 2), ['exit:stopped', 'stop:stopping'])
   const exit = stopped.events[0]?.request?.exit_event
   assert.deepEqual([exit?.exit_code, exit?.signal, exit?.requested_stop], [130, 2, true])
-  assert.deepEqual([...host.attached], [])
+  assert.deepEqual([...host.attached], [id], 'a stopped machine keeps its addresses')
   const started = await host.call<{ previous_state: string }>('POST', `/v1/machines/${id}/start`)
   assert.equal(started.previous_state, 'stopped')
   await wait(host, id, 'state=started&timeout=5')
@@ -61,6 +62,7 @@ test('create, read, stop, start, destroy: states, events, log line, addresses', 
   await host.call('DELETE', `/v1/machines/${id}?kill=true`)
   await wait(host, id, 'state=destroyed&timeout=5')
   assert.equal((await get(host, id)).state, 'destroyed')
+  assert.deepEqual([...host.attached], [])
   assert.deepEqual(await host.call('GET', '/v1/machines?app=web'), [])
   assert.equal(
     (await host.call<Machine[]>('GET', '/v1/machines?app=web&include_deleted=true')).length,

@@ -36,7 +36,13 @@ async function recoverOne(agent: Agent, record: MachineRecord): Promise<void> {
   const { id, life } = record
   announce(agent, record)
   if (workOf(life.state)) {
-    void agent.queue.push(id, () => carryOn(agent, id)).catch(logged)
+    const goOn = async () => {
+      await carryOn(agent, id)
+      await startWithHost(agent, id)
+    }
+    agent.queue.push(id, goOn).catch((error) => {
+      agent.log.error({ machine: id, error: messageOf(error) }, 'the work on a machine failed')
+    })
   } else if (life.state === 'created') {
     beginLife(agent, record)
   } else if (life.state === 'started') {
@@ -45,14 +51,19 @@ async function recoverOne(agent: Agent, record: MachineRecord): Promise<void> {
     // What was in memory is lost with the host's reboot: a stopped machine is what is left.
     const halt = { signal: 'SIGKILL', timeoutMs: 0, drain: false }
     await operate(agent, id, () => apply(agent, record, { type: 'stop', halt }))
-  } else if (record.startWithHost) {
-    const patch = { startWithHost: false, restarts: [] }
-    const events = [{ type: 'start', status: 'starting', source: 'flyd' } as const]
-    await operate(agent, id, () => apply(agent, record, { type: 'start' }, { patch, events }))
+  } else {
+    void agent.queue.push(id, () => startWithHost(agent, id))
   }
-  function logged(error: unknown): void {
-    agent.log.error({ machine: id, error: messageOf(error) }, 'the work on a machine failed')
-  }
+}
+
+/** Starts what was stopped only because the host was taken down. Runs inside the machine's queue. */
+async function startWithHost(agent: Agent, id: string): Promise<void> {
+  const record = agent.store.machines.get(id)
+  if (!record.startWithHost || record.life.state !== 'stopped') return
+  const patch = { startWithHost: false, restarts: [] }
+  const events = [{ type: 'start', status: 'starting', source: 'flyd' } as const]
+  apply(agent, record, { type: 'start' }, { patch, events })
+  await carryOn(agent, id)
 }
 
 async function adopt(agent: Agent, record: MachineRecord): Promise<void> {

@@ -26,6 +26,8 @@ export function superviseRun(agent: Agent, record: MachineRecord, goOn: GoOn): v
   })
   const run: Run = { instanceId: record.instanceId, health }
   agent.runs.set(id, run)
+  // A machine without checks and services is ready at once.
+  noteReadiness(agent, id)
   agent.driver.exited(id).then(
     (exit) => {
       const job = async () => {
@@ -60,7 +62,11 @@ export function noteReadiness(agent: Agent, id: string): void {
     if (ready) record.life = { ...record.life, returning: false }
     announce(agent, record)
     setImmediate(() => {
-      if (agent.mode !== 'closed') agent.store.machines.save(agent.store.machines.get(id))
+      if (agent.mode === 'closed') return
+      agent.store.transaction(
+        () => agent.store.machines.save(agent.store.machines.get(id)),
+        'crash',
+      )
     })
   }
   agent.changes.notify(id)

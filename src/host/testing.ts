@@ -151,6 +151,7 @@ export async function openTestHost(
     host: { id: 'test', number: 7, region: 'ord', api: 'unix:/none' },
     store,
     driver,
+    runtimeNote: 'a fake',
     net,
     images: fakeImages(),
     volumes,

@@ -9,7 +9,7 @@ import { requireLease } from './leases.ts'
 import type { Halt } from './machine-life.ts'
 import type { MachineRecord } from './store/index.ts'
 import type { Caller } from './verbs.ts'
-import { interrupt, operate } from './work.ts'
+import { operate } from './work.ts'
 
 const up: readonly string[] = ['started', 'starting', 'restarting', 'updating']
 
@@ -64,13 +64,13 @@ export async function updateMachine(
   requireSecretsVersion(agent, { ...request, app: before.app })
   const image = await imageFor(agent, before, input.config.image)
   await agent.images.ensure(image)
-  interrupt(agent, id, 'soft')
-  return operate(agent, id, () => {
+  const begin = () => {
     const record = agent.store.machines.get(id)
     requireLease(agent, id, by.nonce)
     requireVersion(record, input.current_version)
     return beginUpdate(agent, record, { by, request, image })
-  })
+  }
+  return operate(agent, id, begin, 'soft')
 }
 
 function beginUpdate(

@@ -10,7 +10,7 @@ import { haltFor } from './config-rules.ts'
 import { requireLease } from './leases.ts'
 import type { Halt } from './machine-life.ts'
 import type { MachineRecord } from './store/index.ts'
-import { interrupt, operate } from './work.ts'
+import { operate } from './work.ts'
 
 /** Who asks, and the lease nonce that they showed. */
 export interface Caller {
@@ -23,7 +23,7 @@ const news = (type: NewEvent['type'], status: string, by: Caller): NewEvent[] =>
 ]
 
 /** Checks the lease and that the machine exists at once, then begins in the machine's queue. */
-function change<T>(
+async function change<T>(
   agent: Agent,
   id: string,
   by: Caller,
@@ -31,10 +31,11 @@ function change<T>(
 ): Promise<T> {
   present(agent, id)
   requireLease(agent, id, by.nonce)
-  return operate(agent, id, () => {
+  const job = () => {
     requireLease(agent, id, by.nonce)
     return begin(present(agent, id))
-  })
+  }
+  return operate(agent, id, job, 'soft')
 }
 
 /** @throws Fault `not_found` for a machine that is destroyed too */
@@ -51,13 +52,15 @@ export async function startMachine(
   id: string,
   by: Caller,
 ): Promise<{ previous_state: MachineState; migrated: false; new_host: '' }> {
-  interrupt(agent, id, 'soft')
   return change(agent, id, by, (record) => {
     const previous_state = record.life.state
     if (previous_state !== 'started' && previous_state !== 'restarting') {
       if (previous_state !== 'suspended') checkCapacity(agent, resolveGuest(record.config))
       const patch = { restarts: [], startWithHost: false, lastError: null }
-      apply(agent, record, { type: 'start' }, { patch, events: news('start', 'starting', by) })
+      const events = news('start', 'starting', by)
+      // A request waits for this start: what a power loss would undo is not worth a flush of the disk.
+      const durability = by.source === 'proxy' ? 'crash' : 'power'
+      apply(agent, record, { type: 'start' }, { patch, events, durability })
     } else if (previous_state === 'restarting') startNow(agent, record)
     return { previous_state, migrated: false, new_host: '' }
   })
@@ -92,8 +95,6 @@ export async function stopMachine(
   request: StopRequest = {},
 ): Promise<void> {
   checkSignal(request.signal)
-  requireLease(agent, id, by.nonce)
-  interrupt(agent, id, 'soft')
   await change(agent, id, by, (record) => {
     if (record.life.state === 'stopped') return
     const event = { type: 'stop', halt: haltOf(record, request) } as const
@@ -110,8 +111,6 @@ export async function restartMachine(
   request: StopRequest & { forceStop?: boolean } = {},
 ): Promise<void> {
   checkSignal(request.signal)
-  requireLease(agent, id, by.nonce)
-  interrupt(agent, id, 'soft')
   await change(agent, id, by, (record) => {
     const events = news('restart', 'restarting', by)
     if (record.life.state === 'restarting') startNow(agent, record)
@@ -166,14 +165,14 @@ export async function destroyMachine(
       `machine ${id} is ${life.state} and cannot be destroyed; stop it first, or force its destruction`,
     )
   }
-  interrupt(agent, id, kill ? 'hard' : 'soft')
-  await operate(agent, id, () => {
+  const begin = () => {
     const record = agent.store.machines.get(id)
     if (record.destroyedAt !== null || record.life.state === 'destroying') return
     requireLease(agent, id, by.nonce)
     const events = news('destroy', 'destroying', by)
     apply(agent, record, { type: kill ? 'kill' : 'destroy' }, { events })
-  })
+  }
+  await operate(agent, id, begin, kill ? 'hard' : 'soft')
 }
 
 /** MCH-80: out of or back into traffic; what runs keeps running. */

@@ -80,7 +80,8 @@ async function launch(
     }
     return {
       event: { type: 'ran' },
-      change: { patch: { ip4, lastError: null }, events: [startedNews] },
+      // After a power loss nothing runs, and a machine that is `starting` is simply started.
+      change: { patch: { ip4, lastError: null }, events: [startedNews], durability: 'crash' },
       afterwards,
     }
   } catch (error) {
@@ -245,19 +246,17 @@ function releaseVolume(agent: Agent, volume: string | null | undefined, machine:
   agent.store.volumes.save({ ...record, volume: { ...record.volume, ...free } })
 }
 
-/** Interrupts what a machine's work waits for: before a restart (`soft`), or anything at all (`hard`). */
-export function interrupt(agent: Agent, id: string, how: 'soft' | 'hard'): void {
-  const reason = new Fault('conflict', `the start of machine ${id} was cancelled`)
-  const current = agent.interrupts.get(id)
-  if (how === 'hard') current?.hard.abort(reason)
-  else current?.soft.abort(reason)
-}
-
 /**
  * One operation on a machine: `begin` checks and writes down what shall be, and its answer is the caller's; the work
- * follows in the machine's queue. Rejects when `begin` throws.
+ * follows in the machine's queue. `interrupt` ends what the work before it waits for: the moment of a restart (`soft`)
+ * or anything at all (`hard`). Rejects when `begin` throws; then the work before it goes on.
  */
-export function operate<T>(agent: Agent, id: string, begin: () => T): Promise<T> {
+export async function operate<T>(
+  agent: Agent,
+  id: string,
+  begin: () => T,
+  interrupt?: 'soft' | 'hard',
+): Promise<T> {
   if (agent.mode !== 'open') {
     throw new Fault('conflict', 'this host is being taken down; try again when it is back')
   }
@@ -273,5 +272,7 @@ export function operate<T>(agent: Agent, id: string, begin: () => T): Promise<T>
     agent.queue.push(id, job).catch((error) => {
       agent.log.error({ machine: id, error: messageOf(error) }, 'the work on a machine failed')
     })
+    const reason = new Fault('conflict', `the start of machine ${id} was cancelled`)
+    if (interrupt) agent.interrupts.get(id)?.[interrupt].abort(reason)
   })
 }

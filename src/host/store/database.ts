@@ -42,10 +42,17 @@ function migrate(db: DatabaseSync): void {
   db.exec('COMMIT')
 }
 
+/** `crash`: survives the end of our process; `power`: also the end of the machine, at the price of a disk flush. */
+export type Durability = 'crash' | 'power'
+
 /** Runs `act` in one transaction; nested calls join the outer one. */
-export function inTransaction<T>(db: DatabaseSync, act: () => T): T {
+export function inTransaction<T>(
+  db: DatabaseSync,
+  act: () => T,
+  durability: Durability = 'power',
+): T {
   if (db.isTransaction) return act()
-  db.exec('BEGIN IMMEDIATE')
+  db.exec(`PRAGMA synchronous=${durability === 'power' ? 'FULL' : 'NORMAL'}; BEGIN IMMEDIATE`)
   try {
     const result = act()
     db.exec('COMMIT')
@@ -53,5 +60,8 @@ export function inTransaction<T>(db: DatabaseSync, act: () => T): T {
   } catch (error) {
     db.exec('ROLLBACK')
     throw error
+  } finally {
+    // Writes outside of a transaction are never the weaker kind.
+    if (durability === 'crash') db.exec('PRAGMA synchronous=FULL')
   }
 }

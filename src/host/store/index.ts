@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { openCounter } from './counter.ts'
-import { inTransaction, openDatabase } from './database.ts'
+import { inTransaction, openDatabase, type Durability } from './database.ts'
 import { HistoryTable } from './history-table.ts'
 import { LeaseTable } from './lease-table.ts'
 import { MachineTable } from './machine-table.ts'
@@ -9,6 +9,7 @@ import { openSecretBox } from './secret-box.ts'
 import { SecretTable } from './secret-table.ts'
 import { VolumeTable } from './volume-table.ts'
 
+export type { Durability } from './database.ts'
 export type { LeaseRecord } from './lease-table.ts'
 export type { MachineRecord } from './record.ts'
 export type { VolumeRecord } from './volume-table.ts'
@@ -23,7 +24,7 @@ export interface Store {
   /** The host's own ever-growing number: the version of its roster rows. */
   nextCounter(): number
   /** All writes of `act` are on disk together, or none is. */
-  transaction<T>(act: () => T): T
+  transaction<T>(act: () => T, durability?: Durability): T
   close(): void
 }
 
@@ -38,7 +39,7 @@ export function openStore(dir: string): Store {
     secrets: new SecretTable(db, openSecretBox(join(dir, 'secrets.key'))),
     volumes: new VolumeTable(db),
     nextCounter: openCounter(db, 'roster'),
-    transaction: (act) => inTransaction(db, act),
+    transaction: (act, durability) => inTransaction(db, act, durability),
     close: () => db.close(),
   }
 }
