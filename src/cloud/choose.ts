@@ -14,10 +14,13 @@ export async function chooseState(options: {
   config: CloudConfig
   overrides: Overrides
   kept: CloudState | undefined
+  /** The other clouds of this machine, running or not. */
+  neighbours: readonly CloudState[]
   /** False while parts of this cloud still run: their ports are ours. */
   mayMovePorts: boolean
 }): Promise<{ state: CloudState; moved: string[] }> {
-  const { config, kept } = options
+  const { config, kept, neighbours } = options
+  const others = neighbours.flatMap((cloud) => cloud.places)
   const cloudId = kept?.cloud_id ?? randomBytes(2).toString('hex')
   const { ports, taken, moved } = await choosePorts(options)
   const places = [...(kept?.places ?? [])]
@@ -26,7 +29,10 @@ export async function chooseState(options: {
       const id = `${region}${n}-${cloudId}`
       const known = places.findIndex((place) => place.id === id)
       const first = region === config.regions[0] && n === 1
-      const place = known === -1 ? newPlace({ id, region, places }) : (places[known] as Place)
+      const place =
+        known === -1
+          ? newPlace({ id, region, others: [...places, ...others] })
+          : (places[known] as Place)
       // The first edge has the cloud's own ports; the others of this machine get ports of their own.
       const placed = first
         ? { ...place, http_port: ports.http, https_port: ports.https }
@@ -50,11 +56,12 @@ export async function chooseState(options: {
 async function choosePorts(options: {
   config: CloudConfig
   kept: CloudState | undefined
+  neighbours: readonly CloudState[]
   mayMovePorts: boolean
 }): Promise<{ ports: Ports; taken: Set<number>; moved: string[] }> {
   const { config, kept, mayMovePorts } = options
   const ports = {} as Ports
-  const taken = new Set<number>()
+  const taken = new Set(options.neighbours.flatMap(portsOf))
   const moved: string[] = []
   for (const name of ['http', 'https', 'api', 'registry', 'nats'] as const) {
     const before = kept?.ports[name]
@@ -96,12 +103,12 @@ async function ownPorts(
   return { ...place, http_port: http, https_port: https }
 }
 
-function newPlace(options: { id: string; region: string; places: readonly Place[] }): Place {
-  const { id, region, places } = options
+function newPlace(options: { id: string; region: string; others: readonly Place[] }): Place {
+  const { id, region, others } = options
   let number: number
   do number = randomInt(1, 0xffffffff)
-  while (places.some((place) => place.number === number))
-  return { id, region, number, ipv4_block: freeBlock(places), http_port: 0, https_port: 0 }
+  while (others.some((place) => place.number === number))
+  return { id, region, number, ipv4_block: freeBlock(others), http_port: 0, https_port: 0 }
 }
 
 /** A /16 of 10/8 that neither an interface of this machine nor another place of this cloud touches. */
@@ -128,3 +135,8 @@ function localCidrs(): string[] {
     .flat()
     .flatMap((address) => (address?.family === 'IPv4' && address.cidr ? [address.cidr] : []))
 }
+
+const portsOf = (cloud: CloudState): number[] => [
+  ...Object.values(cloud.ports),
+  ...cloud.places.flatMap((place) => [place.http_port, place.https_port]),
+]

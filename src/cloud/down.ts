@@ -10,13 +10,13 @@ import type { Home } from './home.ts'
 import { withLock } from './lock.ts'
 import { mountsBelow, unmountBelow } from './mounts.ts'
 import type { Part } from './part.ts'
-import { nativeParts, planParts } from './plan.ts'
+import { nativeParts } from './plan.ts'
 import type { Progress } from './progress.ts'
 import { hostPart, hostPartName, hostSocket, type World } from './roles.ts'
 import { strayMachines } from './strays.ts'
 import { readState, type Place } from './state.ts'
 import { supervisorRecord } from './supervisor.ts'
-import { requireRoot } from './up.ts'
+import { homeLock, requireRoot } from './up.ts'
 
 // A machine may take up to five minutes to stop (its kill_timeout).
 const machinesStopTimeoutMs = 330_000
@@ -34,7 +34,9 @@ export async function down(options: {
   const { home } = options
   requireRoot('hangar down')
   if (!existsSync(home.marker)) return false
-  return await withLock(home, 'down', () => stopAll({ clock: systemClock, ...options }))
+  return await withLock(homeLock(home, 'hangar down'), () =>
+    stopAll({ clock: systemClock, ...options }),
+  )
 }
 
 async function stopAll(options: {
@@ -140,11 +142,4 @@ async function startForStop(world: World, place: Place): Promise<void> {
   const { name, recordFile, logFile } = part
   const record = startDaemon({ name, recordFile, logFile, ...part.command() })
   await daemonReady(part, record, () => part.probe(), part.readyTimeoutMs)
-}
-
-/** The parts that run for this home, by name. */
-export function runningParts(world: World): string[] {
-  return planParts(world)
-    .filter((part) => findDaemon(part.recordFile))
-    .map((part) => part.name)
 }

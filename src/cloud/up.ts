@@ -10,6 +10,7 @@ import { loadConfig } from './config.ts'
 import { childEnvironment } from './environment.ts'
 import { prepareHome, type Home } from './home.ts'
 import { withLock } from './lock.ts'
+import { chooseBesideNeighbours } from './neighbours.ts'
 import { planParts } from './plan.ts'
 import type { Progress } from './progress.ts'
 import { programFile } from './roles.ts'
@@ -38,7 +39,7 @@ export async function up(options: {
   const { home, overrides, progress, clock = systemClock } = options
   requireRoot('hangar up')
   prepareHome(home)
-  return await withLock(home, 'up', async () => {
+  return await withLock(homeLock(home, 'hangar up'), async () => {
     const kept = readState(home)
     const merged = { ...kept?.overrides, ...overrides }
     const running = findDaemon(supervisorRecord(home))
@@ -53,14 +54,14 @@ export async function up(options: {
     const begun = clock.now()
     const config = loadConfig(home, merged)
     const adopts = kept !== undefined && anyAlive(home, kept, merged)
-    const { state, moved } = await chooseState({
-      config,
-      overrides: merged,
-      kept,
-      mayMovePorts: !adopts,
+    await chooseBesideNeighbours(home, async (neighbours) => {
+      const mayMovePorts = !adopts
+      const choice = { config, overrides: merged, kept, neighbours, mayMovePorts }
+      const { state, moved } = await chooseState(choice)
+      writeState(home, state)
+      moved.forEach((line) => progress.note(`  ${line}`))
+      return state
     })
-    writeState(home, state)
-    moved.forEach((line) => progress.note(`  ${line}`))
     await ensureSecrets(home, config.domain)
     progress.done('settings and keys', clock.now() - begun, home.dir)
     const supervisor = await startSupervisor(home)
@@ -69,6 +70,13 @@ export async function up(options: {
     return { alreadyRunning: false }
   })
 }
+
+/** One `up`, `down` or `destroy` at a time for a home. */
+export const homeLock = (home: Home, purpose: string) => ({
+  file: home.data('.lock'),
+  purpose,
+  waitMs: 0,
+})
 
 export function requireRoot(what: string): void {
   if (process.getuid?.() !== 0) {
