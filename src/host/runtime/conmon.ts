@@ -20,8 +20,6 @@ export interface ConmonRequest {
   logBytesMax: number
   tty: boolean
   timeoutMs: number
-  /** Called when conmon lives but has done nothing yet: the moment to write it down. */
-  onSpawned(conmon: ProcessIdentity): void
   /** Called when conmon is gone; only while we live. */
   onGone(): void
 }
@@ -68,11 +66,18 @@ function parseAnswer(text: string): z.infer<typeof answerSchema> | undefined {
   }
 }
 
-/**
- * Starts conmon, which creates the container; the container's process then waits for the runtime's `start`. Returns that
- * process. A Fault (`native_failed`) carries the runtime's own words; conmon is dead by then.
- */
-export async function startConmon(request: ConmonRequest): Promise<ProcessIdentity> {
+export interface Conmon {
+  /** To be written down before anything else: it does nothing until `create`. */
+  identity: ProcessIdentity
+  /**
+   * Lets it create the container from the bundle, and returns the container's process, which waits for the runtime's
+   * `start`. A Fault (`native_failed`) carries the runtime's own words; conmon is dead by then.
+   */
+  create(): Promise<ProcessIdentity>
+}
+
+/** Starts conmon and leaves it waiting, so that its own start costs nothing while the root is being built. */
+export function spawnConmon(request: ConmonRequest): Conmon {
   const child = spawn('conmon', conmonArgs(request), {
     cwd: request.bundle,
     detached: true,
@@ -81,26 +86,26 @@ export async function startConmon(request: ConmonRequest): Promise<ProcessIdenti
   })
   const [, , , answerPipe, goPipe] = child.stdio as unknown as [0, 0, 0, Readable, Writable]
   child.on('error', () => {}) // Reported below: no pid.
-  child.on('exit', () => request.onGone())
+  child.on('exit', () => {
+    goPipe.destroy()
+    request.onGone()
+  })
   child.unref()
   if (child.pid === undefined) {
     throw new Fault('native_failed', 'cannot run conmon; is it installed? try: hangar doctor')
   }
-  goPipe.on('error', () => {}) // conmon ended early: the answer below says so.
-  try {
-    request.onSpawned({ pid: child.pid, startTime: processStartTime(child.pid) ?? 0 })
-  } catch (error) {
+  goPipe.on('error', () => {}) // conmon ended early: its answer says so.
+  const identity = { pid: child.pid, startTime: processStartTime(child.pid) ?? 0 }
+  const create = async () => {
+    const answered = readAnswer(answerPipe, request.timeoutMs)
+    goPipe.end('\n')
+    const text = await answered
+    const answer = parseAnswer(text)
+    const startTime = answer && answer.data > 0 ? processStartTime(answer.data) : undefined
+    if (answer && startTime !== undefined) return { pid: answer.data, startTime }
     child.kill('SIGKILL')
-    goPipe.destroy()
-    answerPipe.destroy()
-    throw error
+    const words = answer?.message ?? (text.trim() || `no answer within ${request.timeoutMs} ms`)
+    throw new Fault('native_failed', `no container for machine ${request.id}: ${words.trim()}`)
   }
-  goPipe.end('\n')
-  const text = await readAnswer(answerPipe, request.timeoutMs)
-  const answer = parseAnswer(text)
-  const startTime = answer && answer.data > 0 ? processStartTime(answer.data) : undefined
-  if (answer && startTime !== undefined) return { pid: answer.data, startTime }
-  child.kill('SIGKILL')
-  const words = answer?.message ?? (text.trim() || `no answer within ${request.timeoutMs} ms`)
-  throw new Fault('native_failed', `the container of machine ${request.id} failed: ${words.trim()}`)
+  return { identity, create }
 }

@@ -5,7 +5,7 @@ import { Fault, messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import { tailOfFile } from '#sys/files.ts'
 import type { Logger } from '#sys/log.ts'
-import { isAlive, run, signalProcess } from '#sys/process.ts'
+import { isAlive, processStartTime, run, signalProcess } from '#sys/process.ts'
 import { initPath, ociConfig, ociProcess } from './bundle.ts'
 import {
   adoptSupervisor,
@@ -19,7 +19,7 @@ import {
   setFrozen,
   useOf,
 } from './cgroup.ts'
-import { startConmon } from './conmon.ts'
+import { spawnConmon, type Conmon } from './conmon.ts'
 import { execInContainer } from './container-exec.ts'
 import { chooseRuntime, type RuntimeChoice } from './container-probe.ts'
 import type { Driver, ExecRequest, ExecResult, ExitRecord, StartSpec } from './driver.ts'
@@ -43,7 +43,7 @@ import {
 } from './machine-folder.ts'
 import { imageMountPath, mountImage, mountRoot, unmount, unmountUnusedImages } from './mounts.ts'
 import { prepareRoot, type PreparedRoot } from './prepare-root.ts'
-import { describeProcesses, takesSignals } from './processes.ts'
+import { describeProcesses, processesNaming, takesSignals } from './processes.ts'
 import { hasProgram } from './tree-files.ts'
 
 export interface ContainerDriverOptions {
@@ -143,8 +143,8 @@ class ContainerDriver implements Driver {
       squashfsPath: spec.squashfsPath,
       memoryMb: spec.limits.memoryMb,
     }
-    writeRecord(at, record)
-    mark('folders')
+    const conmon = this.#spawnConmon(spec, at, record)
+    mark('conmon')
     const image = await this.#locks.run(imageLock, () =>
       mountImage(this.#folders, spec.squashfsPath),
     )
@@ -153,7 +153,7 @@ class ContainerDriver implements Driver {
     mark('overlay')
     this.#writeBundle(spec, at, prepareRoot(spec, at.root))
     mark('bundle')
-    record.container = await this.#create(spec, at, record)
+    record.container = await conmon.create()
     writeRecord(at, record)
     mark('create')
     await this.#startContainer(spec, record)
@@ -177,8 +177,9 @@ class ContainerDriver implements Driver {
     writeFileSync(join(at.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 })
   }
 
-  #create(spec: StartSpec, at: MachineFolder, record: MachineRecord) {
-    return startConmon({
+  /** The record names conmon before conmon may act. */
+  #spawnConmon(spec: StartSpec, at: MachineFolder, record: MachineRecord): Conmon {
+    const conmon = spawnConmon({
       id: spec.id,
       runtime: record.runtime,
       stateDir: this.#folders.state,
@@ -190,13 +191,13 @@ class ContainerDriver implements Driver {
       tty: spec.tty,
       logBytesMax: limits.logBytesPerMachineMax,
       timeoutMs: createTimeoutMs,
-      onSpawned: (conmon) => {
-        record.conmon = conmon
-        writeRecord(at, record)
-        adoptSupervisor(this.#cgroups, `${this.#cgroupParent}/.supervisors`, conmon.pid)
-      },
       onGone: () => this.#watch.look(spec.id),
     })
+    record.conmon = conmon.identity
+    writeRecord(at, record)
+    const group = `${this.#cgroupParent}/.supervisors`
+    adoptSupervisor(this.#cgroups, group, conmon.identity.pid)
+    return conmon
   }
 
   async #startContainer(spec: StartSpec, record: MachineRecord): Promise<void> {
@@ -297,6 +298,7 @@ class ContainerDriver implements Driver {
     const thisBoot = record?.bootId === bootId
     // conmon first: once it is gone nobody creates or reports anything any more.
     if (thisBoot && record?.conmon) signalProcess(record.conmon, 'SIGKILL')
+    if (!record?.started) await this.#killStarters(at)
     if (!(await removeCgroup(this.#cgroups, this.#cgroupPath(id)))) {
       throw new Fault('native_failed', `the processes of machine ${id} do not die`)
     }
@@ -305,6 +307,19 @@ class ContainerDriver implements Driver {
     removeState(this.#folders, id)
     for (const path of [at.upper, at.work, at.bundle, at.exitFile]) discard(this.#folders, path)
     this.#goneSince.delete(id)
+  }
+
+  /** A start that was cut short may have left a conmon that was not written down yet, or a runtime still at work. */
+  async #killStarters(at: MachineFolder): Promise<void> {
+    for (let round = 0; round < 100; round++) {
+      const starters = processesNaming(at.bundle)
+      if (starters.length === 0) return
+      for (const pid of starters) {
+        const startTime = processStartTime(pid)
+        if (startTime !== undefined) signalProcess({ pid, startTime }, 'SIGKILL')
+      }
+      await systemClock.sleep(5)
+    }
   }
 
   async signal(id: string, signal: NodeJS.Signals): Promise<boolean> {

@@ -11,6 +11,7 @@ import { openContainerDriver } from './container-driver.ts'
 import { driverSuite } from './driver-suite.ts'
 import type { Driver, StartSpec } from './driver.ts'
 import { machineFolder, readRecord, runtimeFolders } from './machine-folder.ts'
+import { processesNaming } from './processes.ts'
 import { openWorkshop, type Workshop } from './test-support.ts'
 
 const log = createLogger('test')
@@ -164,6 +165,7 @@ describe('container driver', { concurrency: 1 }, () => {
         mounts().filter((line) => line.includes(spec.id)),
         [],
       )
+      assert.deepEqual(processesNaming(folderOf(spec.id).bundle), [])
     }
     assert.ok(seen.has('undefined'), 'no start was cut short')
   })

@@ -47,6 +47,15 @@ export function takesSignals(pid: number): boolean {
   return ignored !== undefined && (BigInt(`0x${ignored}`) & terminalStops) === terminalStops
 }
 
+/** Processes of the host with a path among their arguments: a supervisor or runtime that nobody wrote down. */
+export function processesNaming(path: string): number[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return pids.map(Number).filter((pid) => {
+    const words = quietly(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')) ?? ''
+    return words.split('\0').includes(path)
+  })
+}
+
 /** Those of `pids` that belong to the session of a process or descend from it, itself included. */
 export function familyOf(leader: number, pids: readonly number[]): number[] {
   const stats = pids.map(readStat).filter((stat) => stat !== undefined)
