@@ -15,6 +15,8 @@ export interface Watched {
   instanceId?: string
   /** Events that were there before: what they tell is not about this version. */
   seen: ReadonlySet<string>
+  /** When this version was begun, in milliseconds: older output says nothing about it. */
+  since?: number
   /** It was up before, so that no look at its first moments is needed. */
   settled?: boolean
 }
@@ -144,7 +146,10 @@ function lateBecause(machine: Machine, job: DeployJob): string {
 }
 
 /** What a person needs to find the fault: the output of its checks and its last log lines, as progress. */
-export async function showTrouble(world: DeployWorld, id: string): Promise<void> {
+export async function showTrouble(
+  world: DeployWorld,
+  { id, since }: Pick<Watched, 'id' | 'since'>,
+): Promise<void> {
   try {
     const machine = await world.getMachine(id)
     for (const check of machine.checks) {
@@ -152,7 +157,11 @@ export async function showTrouble(world: DeployWorld, id: string): Promise<void>
       await world.say('log', `check ${check.name} ${check.status}: ${check.output.trim()}`, id)
     }
     const options = { limit: 20, follow: false, signal: AbortSignal.timeout(5_000) }
-    for await (const line of world.logs(id, options)) await world.say('log', line, id)
+    // The clocks of two machines differ a little.
+    const after = BigInt(Math.max(0, (since ?? 0) - 1_000)) * 1_000_000n
+    for await (const line of world.logs(id, options)) {
+      if (BigInt(line.ns) > after) await world.say('log', line.message, id)
+    }
   } catch {
     // The failure itself is told anyway; its details are a help that may be missing.
   }

@@ -83,6 +83,7 @@ async function updateInPlace(
   const { world, leases, job } = run
   const launch = isWarm(machine)
   await world.say('info', `${name} updating`, machine.id)
+  const since = world.clock.now()
   const updated = await world.updateMachine(
     machine.id,
     { config: desired, ...(launch ? {} : { skip_launch: true }) },
@@ -92,7 +93,7 @@ async function updateInPlace(
     run.launched.add(machine.id)
     if (job.strategy === 'rolling') {
       const { instance_id: instanceId } = updated
-      await healthy(run, { id: machine.id, instanceId, seen: eventsOf(machine) }, name)
+      await healthy(run, { id: machine.id, instanceId, seen: eventsOf(machine), since }, name)
       await routed(run, updated, name)
     }
   }
@@ -110,7 +111,7 @@ async function healthy(
   } catch (error) {
     if (!run.signal.aborted) {
       await run.world.say('warn', `${name} is not well: ${messageOf(error)}`, watched.id)
-      await showTrouble(run.world, watched.id)
+      await showTrouble(run.world, watched)
     }
     throw error
   }

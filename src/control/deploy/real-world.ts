@@ -61,9 +61,7 @@ export function realWorld(
     routed: async (id, timeoutMs) => (await machineRouted(ctx, app, id, timeoutMs)).routed,
     processes: (id) => machineProcesses(ctx, app, id),
     async *logs(id, { limit, follow, signal }) {
-      for await (const line of appLogs(ctx, app, { instance: id, limit, follow, signal })) {
-        yield line.message
-      }
+      yield* appLogs(ctx, app, { instance: id, limit, follow, signal })
     },
     listVolumes: () => listVolumes(ctx, app),
     createVolume: (input) => createVolume(ctx, app, input),

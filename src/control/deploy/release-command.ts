@@ -97,15 +97,14 @@ async function runToEnd(
 ): Promise<ExitEvent> {
   const deadline = world.clock.now() + job.releaseCommandTimeoutMs
   const shown = new AbortController()
-  const showing = showLogs(world, id, AbortSignal.any([shown.signal, signal]))
+  const output = new Output(world, id)
+  const showing = output.follow(AbortSignal.any([shown.signal, signal]))
   try {
     for (;;) {
       signal.throwIfAborted()
       const machine = await world.getMachine(id)
       const event = machine.events.find((one) => one.type === 'exit')
       if (event?.request?.exit_event) {
-        // The last lines are a moment behind the exit.
-        await world.clock.sleep(300, signal)
         return event.request.exit_event
       }
       if (machine.state === 'failed' || machine.state === 'destroyed') {
@@ -122,6 +121,7 @@ async function runToEnd(
   } finally {
     shown.abort()
     await showing
+    if (!signal.aborted) await output.rest()
   }
   await world.destroyMachine(id)
   throw new Fault(
@@ -146,15 +146,36 @@ async function waitForEnd(
   }
 }
 
-/** DEP-12. */
-async function showLogs(world: DeployWorld, id: string, signal: AbortSignal): Promise<void> {
-  let left = 2_000
-  try {
-    for await (const line of world.logs(id, { limit: 100, follow: true, signal })) {
-      if (left-- <= 0) return
-      await world.say('log', line, id)
+/** DEP-12: shows what the command writes while it runs, and at its end what was not seen by then. */
+class Output {
+  private shownUpTo = 0n
+  private left = 2_000
+  private readonly world: DeployWorld
+  private readonly id: string
+
+  constructor(world: DeployWorld, id: string) {
+    this.world = world
+    this.id = id
+  }
+
+  follow(signal: AbortSignal): Promise<void> {
+    return this.show({ limit: 100, follow: true, signal })
+  }
+
+  rest(): Promise<void> {
+    return this.show({ limit: 500, follow: false, signal: AbortSignal.timeout(5_000) })
+  }
+
+  private async show(how: { limit: number; follow: boolean; signal: AbortSignal }): Promise<void> {
+    try {
+      for await (const { ns, message } of this.world.logs(this.id, how)) {
+        if (BigInt(ns) <= this.shownUpTo) continue
+        if (this.left-- <= 0) return
+        this.shownUpTo = BigInt(ns)
+        await this.world.say('log', message, this.id)
+      }
+    } catch {
+      // The command's outcome does not depend on whether its output could be shown.
     }
-  } catch {
-    // The command's outcome does not depend on whether its output could be shown.
   }
 }

@@ -131,8 +131,10 @@ async function updateExisting(run: DeployRun, machines: readonly Machine[]): Pro
     const sorted = mine.toSorted((a, b) => rank(a) - rank(b) || (a.id < b.id ? -1 : 1))
     const warm = sorted.filter(isWarm)
     const cold = sorted.filter((machine) => !isWarm(machine))
+    let begun = 0
     const update = async (machine: Machine, index: number) => {
       run.signal.throwIfAborted()
+      begun++
       const place = `[${index + 1}/${mine.length}]`
       try {
         await bringUp(run, machine.id, group, place)
@@ -141,10 +143,21 @@ async function updateExisting(run: DeployRun, machines: readonly Machine[]): Pro
         await run.world.say('warn', `${place} ${messageOf(error)}; it is left out`, machine.id)
       }
     }
-    if (run.job.strategy === 'immediate') return pool(sorted, immediateAtOnce, update)
     const atOnce = unavailableMax(run.job, warm.length)
-    await pool(warm.slice(0, 1), 1, update)
-    await pool(warm.slice(1), atOnce, (machine, index) => update(machine, index + 1))
-    await pool(cold, coldAtOnce, (machine, index) => update(machine, index + warm.length))
+    try {
+      if (run.job.strategy === 'immediate') return await pool(sorted, immediateAtOnce, update)
+      await pool(warm.slice(0, 1), 1, update)
+      await pool(warm.slice(1), atOnce, (machine, index) => update(machine, index + 1))
+      await pool(cold, coldAtOnce, (machine, index) => update(machine, index + warm.length))
+    } catch (error) {
+      const left = mine.length - begun
+      if (left > 0 && !run.signal.aborted) {
+        await run.world.say(
+          'warn',
+          `${left} of ${mine.length} machines [${group}] were not touched and go on as they were`,
+        )
+      }
+      throw error
+    }
   })
 }

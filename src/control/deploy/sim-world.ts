@@ -3,7 +3,7 @@ import { Fault } from '#core/fault.ts'
 import type { CheckStatus, Machine, MachineEvent, MachineInput } from '#spec/machine.ts'
 import type { Volume } from '#spec/volume.ts'
 import type { DeployStep } from './job.ts'
-import type { DeployWorld } from './world.ts'
+import type { DeployWorld, LoggedLine } from './world.ts'
 
 /** Thrown out of every call once the simulated process is dead. */
 export class Killed extends Error {}
@@ -157,8 +157,8 @@ export class SimWorld implements DeployWorld {
       return [{ ...zero, command: '', directory: '', listen_sockets }]
     })
 
-  async *logs(id: string): AsyncGenerator<string> {
-    yield await this.call(() => `a line of ${id}`)
+  async *logs(id: string): AsyncGenerator<LoggedLine> {
+    yield await this.call(() => ({ ns: `${this.time}000000`, message: `a line of ${id}` }))
   }
 
   listVolumes = () =>

@@ -4,6 +4,12 @@ import type { DeployProgress } from '#spec/release.ts'
 import type { Volume } from '#spec/volume.ts'
 import type { DeployStep } from './job.ts'
 
+export interface LoggedLine {
+  /** Nanoseconds since the epoch, as digits. */
+  ns: string
+  message: string
+}
+
 /**
  * Everything that a deploy does to the world and learns from it. The engine knows nothing else, so that it runs on a
  * simulated world in tests: every call may fail, and the process may die before or after any of them.
@@ -33,7 +39,7 @@ export interface DeployWorld {
   logs(
     id: string,
     options: { limit: number; follow: boolean; signal: AbortSignal },
-  ): AsyncIterable<string>
+  ): AsyncIterable<LoggedLine>
   listVolumes(): Promise<Volume[]>
   createVolume(input: {
     name: string
