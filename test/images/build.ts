@@ -34,7 +34,7 @@ function recipeOf(name: string): Recipe {
 function keyOf(name: string): string {
   const recipe = recipeOf(name)
   const hash = createHash('sha256')
-  for (const file of ['debian.ts', 'busybox.ts']) {
+  for (const file of ['debian.ts', 'busybox.ts', 'push.ts']) {
     hash.update(readFileSync(new URL(file, import.meta.url)))
   }
   const { repository, tags, config } = recipe

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { gunzipSync, gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 
 /** A small pusher of images for tests: whole layers in memory, docker or OCI media types. */
 
@@ -45,6 +45,17 @@ export function layer(tar: Buffer, packing: 'none' | 'gzip' | 'zstd' = 'gzip'): 
 
 export const digestOf = (bytes: Buffer): string =>
   `sha256:${createHash('sha256').update(bytes).digest('hex')}`
+
+/** The digest of a layer as it is unpacked: what an engine finds its layers by. */
+function diffIdOf({ mediaType, bytes }: LayerInput): string {
+  try {
+    if (mediaType.endsWith('gzip')) return digestOf(gunzipSync(bytes))
+    if (mediaType.endsWith('zstd')) return digestOf(zstdDecompressSync(bytes))
+  } catch {
+    // A layer that a test has broken on purpose has no unpacked form.
+  }
+  return digestOf(bytes)
+}
 
 async function expectStatus(response: Response, wanted: number, what: string): Promise<Response> {
   if (response.status === wanted) return response
@@ -114,7 +125,7 @@ export function createPusher(url: string, authorization?: string): Pusher {
       JSON.stringify({
         ...(input.platform ?? thisPlatform),
         config: input.config ?? {},
-        rootfs: { type: 'layers', diff_ids: [] },
+        rootfs: { type: 'layers', diff_ids: input.layers.map(diffIdOf) },
       }),
     )
     for (const bytes of [...input.layers.map((each) => each.bytes), config]) {
