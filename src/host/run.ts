@@ -61,15 +61,19 @@ export function noteReadiness(agent: Agent, id: string): void {
     record.ready = ready
     if (ready) record.life = { ...record.life, returning: false }
     announce(agent, record)
-    setImmediate(() => {
-      if (agent.mode === 'closed') return
-      agent.store.transaction(
-        () => agent.store.machines.save(agent.store.machines.get(id)),
-        'crash',
-      )
-    })
+    setImmediate(() => keepReadiness(agent, id))
   }
   agent.changes.notify(id)
+}
+
+function keepReadiness(agent: Agent, id: string): void {
+  if (agent.mode === 'closed') return
+  try {
+    agent.store.transaction(() => agent.store.machines.save(agent.store.machines.get(id)), 'crash')
+  } catch (error) {
+    // The next write of the machine keeps it; until then only a crash would make its checks begin from nothing.
+    agent.log.error({ machine: id, error: messageOf(error) }, 'could not write down a machine')
+  }
 }
 
 /**

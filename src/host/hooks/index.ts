@@ -53,7 +53,7 @@ export async function clearUp(agent: Agent, record: MachineRecord): Promise<void
               { machine: record.id, hook: hook.name, error: messageOf(error) },
               'could not clear up behind a machine',
             )
-            if (tries >= triesMax || isFault(error, 'not_found')) {
+            if (tries >= triesMax || agent.mode === 'closed' || isFault(error, 'not_found')) {
               failure = error
               return
             }

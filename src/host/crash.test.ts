@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict'
+import { test, type TestContext } from 'node:test'
+import type { Machine } from '#spec/machine.ts'
+import { openTestHost, type TestHost } from './testing.ts'
+
+/**
+ * The host process dies at its n-th step, for every n: before each write to its store and before each act on the
+ * runtime or the network. The next process must bring every machine to where it was going.
+ */
+
+const id = 'crashtest00000'
+const stepsMax = 60
+
+/** Makes the host die before its n-th step; what it was doing fails, as it would with nobody there. */
+function dieAtStep(host: TestHost, n: number): { died: () => boolean } {
+  const { agent } = host
+  let steps = 0
+  const step = () => {
+    if (++steps === n) host.crash()
+    if (steps >= n) throw new Error('the process is dead')
+  }
+  const before = <T extends object>(parts: T, names: readonly (keyof T & string)[]): T =>
+    new Proxy(parts, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name)
+        if (typeof value !== 'function') return value
+        const act = value.bind(target) as (...args: unknown[]) => unknown
+        if (!names.includes(name as keyof T & string)) return act
+        return (...args: unknown[]) => {
+          step()
+          return act(...args)
+        }
+      },
+    })
+  agent.driver = before(agent.driver, ['start', 'signal', 'destroy', 'resume', 'suspend'])
+  agent.net = before(agent.net, ['attach', 'detach'])
+  agent.store = before(agent.store, ['transaction'])
+  return { died: () => steps >= n }
+}
+
+const call = (host: TestHost, method: string, path: string, body?: unknown) =>
+  host.call(method, path, body).then(
+    () => true,
+    () => false,
+  )
+
+const create = (host: TestHost, input: object = {}) =>
+  call(host, 'POST', '/v1/machines', {
+    id,
+    app: { id: 'app_1', name: 'web', org: 'personal', network: 3 },
+    owner: 'tester',
+    input: { config: { image: 'busybox' }, ...input },
+  })
+
+const wait = (host: TestHost, state: string) =>
+  call(host, 'GET', `/v1/machines/${id}/wait?state=${state}&timeout=3`)
+
+/** One exit event for each process that ended, and one start for each that ran, whatever happened in between. */
+function assertHistory(host: TestHost, machine: Machine, n: number): void {
+  const told = machine.events.filter((event) => event.type === 'exit').length
+  const starts = machine.events.filter((event) => event.status === 'started').length
+  const running = machine.state === 'started' ? 1 : 0
+  assert.equal(told + running, starts, `step ${n}: ${JSON.stringify(machine.events)}`)
+  assert.equal(host.attached.size <= 1, true)
+}
+
+async function eachStep(
+  t: TestContext,
+  scenario: {
+    prepare: (host: TestHost) => Promise<unknown>
+    act: (host: TestHost) => Promise<boolean>
+    /** The state it must come to when the verb was acknowledged. */
+    goal: string
+  },
+): Promise<void> {
+  let deaths = 0
+  for (let n = 1; n <= stepsMax; n++) {
+    let host = await openTestHost(t)
+    await scenario.prepare(host)
+    await host.agent.queue.idle()
+    const death = dieAtStep(host, n)
+    const acknowledged = await scenario.act(host)
+    await host.agent.queue.idle()
+    if (!death.died()) break
+    deaths++
+    host = await host.reopen()
+    await host.agent.queue.idle()
+    const found = host.agent.store.machines.find(id)
+    if (acknowledged) {
+      assert.ok(found, `step ${n}: an acknowledged machine is lost`)
+      await wait(host, scenario.goal)
+      const machine = await host.call('GET', `/v1/machines/${id}`)
+      assert.equal(machine.state, scenario.goal, `step ${n}`)
+      assertHistory(host, machine, n)
+    } else if (found) {
+      assert.ok(await wait(host, 'settled'), `step ${n}: left in ${found.life.state}`)
+    }
+    host.crash()
+  }
+  assert.ok(deaths >= 2 && deaths < stepsMax, `${deaths} deaths`)
+}
+
+const started = async (host: TestHost) => {
+  await create(host)
+  assert.ok(await wait(host, 'started'))
+}
+
+test('create', (t) =>
+  eachStep(t, { prepare: async () => {}, act: (host) => create(host), goal: 'started' }))
+
+test('create to rest', (t) =>
+  eachStep(t, {
+    prepare: async () => {},
+    act: (host) => create(host, { skip_launch: true }),
+    goal: 'stopped',
+  }))
+
+test('stop', (t) =>
+  eachStep(t, {
+    prepare: started,
+    act: (host) => call(host, 'POST', `/v1/machines/${id}/stop`, {}),
+    goal: 'stopped',
+  }))
+
+test('restart', (t) =>
+  eachStep(t, {
+    prepare: started,
+    act: (host) => call(host, 'POST', `/v1/machines/${id}/restart`, {}),
+    goal: 'started',
+  }))
+
+test('update', (t) =>
+  eachStep(t, {
+    prepare: started,
+    act: (host) =>
+      call(host, 'POST', `/v1/machines/${id}`, { input: { config: { image: 'second' } } }),
+    goal: 'started',
+  }))
+
+test('destroy by force', (t) =>
+  eachStep(t, {
+    prepare: started,
+    act: (host) => call(host, 'DELETE', `/v1/machines/${id}?kill=true`),
+    goal: 'destroyed',
+  }))
+
+test('suspend', (t) =>
+  eachStep(t, {
+    prepare: started,
+    act: (host) => call(host, 'POST', `/v1/machines/${id}/suspend`),
+    goal: 'suspended',
+  }))
