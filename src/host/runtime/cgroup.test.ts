@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import test from 'node:test'
+import { countsSwap, findCgroups, isFrozen, oomKills, processesOf, useOf } from './cgroup.ts'
+import { parseSocketAddress } from './processes.ts'
+
+/** The files of version 2, on a kernel that may have version 1. */
+test('version 2 is one tree', (t) => {
+  const mount = mkdtempSync(join(tmpdir(), 'hangar-cgroup-'))
+  t.after(() => rmSync(mount, { recursive: true }))
+  const put = (path: string, text: string) => writeFileSync(join(mount, path), text)
+  mkdirSync(join(mount, 'host/m1/inner'), { recursive: true })
+  put('cgroup.controllers', 'cpu memory pids\n')
+  put('host/m1/cgroup.procs', '10\n11\n')
+  put('host/m1/inner/cgroup.procs', '12\n')
+  put('host/m1/memory.events', 'low 0\noom 3\noom_kill 2\n')
+  put('host/m1/cpu.stat', 'usage_usec 1234\nuser_usec 1000\n')
+  put('host/m1/memory.current', '4096\n')
+  put('host/m1/cgroup.freeze', '1\n')
+  const tree = findCgroups(mount)
+  assert.equal(tree.version, 2)
+  assert.equal(countsSwap(tree), true)
+  assert.deepEqual(processesOf(tree, '/host/m1'), [10, 11, 12])
+  assert.deepEqual(processesOf(tree, '/host/none'), [])
+  assert.equal(oomKills(tree, '/host/m1'), 2)
+  assert.deepEqual(useOf(tree, '/host/m1'), { cpuUsec: 1234, memoryBytes: 4096 })
+  assert.equal(useOf(tree, '/host/none'), undefined)
+  assert.equal(isFrozen(tree, '/host/m1'), true)
+  assert.equal(isFrozen(tree, '/host/none'), false)
+})
+
+test('addresses of sockets read as people write them', () => {
+  assert.equal(parseSocketAddress('0100007F:1F90'), '127.0.0.1:8080')
+  assert.equal(parseSocketAddress('00000000000000000000000000000000:0050'), '[::]:80')
+  assert.equal(parseSocketAddress('00000000000000000000000001000000:0050'), '[::1]:80')
+  assert.equal(
+    parseSocketAddress('0000AAFD1800000000004D0002000100:01BB'),
+    '[fdaa::18:4d:0:1:2]:443',
+  )
+})

@@ -1,0 +1,43 @@
+import { existsSync } from 'node:fs'
+import { systemClock } from '#core/clock.ts'
+import { Fault } from '#core/fault.ts'
+import { processStartTime, signalProcess } from '#sys/process.ts'
+import { removeCgroup } from './cgroup.ts'
+import type { ContainerPlace } from './container-place.ts'
+import { bootId, discard, readRecord, removeState, type MachineFolder } from './machine-folder.ts'
+import { unmount } from './mounts.ts'
+import { processesNaming } from './processes.ts'
+
+/**
+ * Kills what runs of a machine and removes its mounts, its cgroup and the runtime's state, whatever step its start had
+ * reached; the record and the end stay. A Fault (`native_failed`) when the kernel does not let go.
+ */
+export async function clearContainer(place: ContainerPlace, id: string): Promise<void> {
+  const at = place.folder(id)
+  const record = readRecord(at)
+  if (!record && !existsSync(at.dir)) return
+  const thisBoot = record?.bootId === bootId
+  // conmon first: once it is gone nobody creates or reports anything any more.
+  if (thisBoot && record?.conmon) signalProcess(record.conmon, 'SIGKILL')
+  if (!record?.started) await killStarters(at)
+  if (!(await removeCgroup(place.cgroups, place.cgroupPath(id)))) {
+    throw new Fault('native_failed', `the processes of machine ${id} do not die`)
+  }
+  if (thisBoot && record?.container) signalProcess(record.container, 'SIGKILL')
+  await unmount(at.root)
+  removeState(place.folders, id)
+  for (const path of [at.upper, at.work, at.bundle, at.exitFile]) discard(place.folders, path)
+}
+
+/** A start that was cut short may have left a conmon that was not written down yet, or a runtime still at work. */
+async function killStarters(at: MachineFolder): Promise<void> {
+  for (let round = 0; round < 100; round++) {
+    const starters = processesNaming(at.bundle)
+    if (starters.length === 0) return
+    for (const pid of starters) {
+      const startTime = processStartTime(pid)
+      if (startTime !== undefined) signalProcess({ pid, startTime }, 'SIGKILL')
+    }
+    await systemClock.sleep(5)
+  }
+}
