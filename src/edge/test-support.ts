@@ -47,7 +47,7 @@ export async function eventually(
 }
 
 /** Waits until the edges have the newest row of each machine in effect. */
-export async function settled(world: World): Promise<void> {
+export async function settled(world: World, ms?: number): Promise<void> {
   await eventually(
     'every row in effect',
     () =>
@@ -55,6 +55,7 @@ export async function settled(world: World): Promise<void> {
       [...world.host.machines.values()].every(({ row }) =>
         world.edges.applied(row.id, row.counter),
       ),
+    ms,
   )
 }
 
@@ -435,11 +436,9 @@ export async function killed(process: ChildProcess): Promise<void> {
  * by a child.
  */
 export function holdWakerSocket(path: string): { fd: number; close(): void } {
-  const bind = (
-    net as unknown as {
-      _createServerHandle(path: string, port: -1, addressType: -1): { fd: number; close(): void }
-    }
-  )._createServerHandle
+  const { _createServerHandle: bind } = net as unknown as {
+    _createServerHandle: (path: string, port: -1, type: -1) => { fd: number; close(): void }
+  }
   const handle = bind(path, -1, -1)
   const listen = `require('net').createServer().listen({ fd: 3 }, () => process.exit(0))`
   spawnSync(process.execPath, ['-e', listen], { stdio: ['ignore', 'ignore', 'inherit', handle.fd] })

@@ -65,8 +65,7 @@ function globalSection({ paths }: ProxyConfig): string {
   stats timeout 1m
   log stdout format raw local0 notice
   fd-hard-limit 200000
-  tune.bufsize 32768
-  tune.maxrewrite 4096
+  tune.maxrewrite 2048
   # PRX-10
   ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
   ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305

@@ -1,7 +1,7 @@
 import type { Admin } from './admin.ts'
 import { slotId, type ProxyPaths } from './config.ts'
 import { actualFromStats, type Actual } from './reconcile.ts'
-import { parseMap, parseStat, type PoolStat } from './stats.ts'
+import { parseConnections, parseDown, parseMap, parseStat, type PoolStat } from './stats.ts'
 
 /** All that HAProxy has: what an edge adopts, and what it starts from when it is no longer sure. */
 export async function readActual(admin: Admin, paths: ProxyPaths): Promise<Actual> {
@@ -29,4 +29,17 @@ export async function readCounters(admin: Admin, slots: readonly string[]): Prom
       ? ['show stat -1 6 -1']
       : slots.map((slot) => `show stat ${slotId(Number(slot.slice('slot'.length)))} 6 -1`)
   return parseStat(...(await admin.run(commands)))
+}
+
+/** Requests in flight by `slot/server`, at a seventh of the price of the counters: cheap enough to ask for often. */
+export async function readConnections(
+  admin: Admin,
+  slots: readonly string[],
+): Promise<Map<string, number>> {
+  return parseConnections(...(await admin.run(slots.map((slot) => `show servers conn ${slot}`))))
+}
+
+/** The `slot/server` names that HAProxy has marked down. */
+export async function readDown(admin: Admin, slots: readonly string[]): Promise<Set<string>> {
+  return parseDown(...(await admin.run(slots.map((slot) => `show servers state ${slot}`))))
 }

@@ -7,7 +7,7 @@ import { commandsFor, type Command } from './commands.ts'
 import type { ProxyPaths } from './config.ts'
 import { LeavingServers } from './leaving.ts'
 import { openProber } from './prober.ts'
-import { readActual, readCounters } from './read-back.ts'
+import { readActual, readConnections, readCounters, readDown } from './read-back.ts'
 import {
   addressOf,
   applyChange,
@@ -39,8 +39,9 @@ export interface RouterOptions {
 
 const retryMs = 200
 const sickMs = 5_000
-/** Servers that HAProxy marked down are noticed within this time. */
+/** Each second so many slots are looked at: what it costs HAProxy does not grow with the number of apps. */
 const watchMs = 1_000
+const watchedAtOnce = 100
 const giveUpRetryMs = 500
 const acceptGraceMs = 1_000
 
@@ -166,16 +167,20 @@ export class Router {
       const server = this.#actual.servers.get(line.slot)?.find((s) => s.name === line.server)
       if (!server) continue
       server.sessions = line.sessions
-      if (line.status === 'down' && server.state === 'up') {
-        server.state = 'down'
-        this.#options.log.warn(
-          { machine: server.machine, address: server.address },
-          'a machine refused a connection; it gets no requests until it accepts again',
-        )
-        this.#reviveWhenAccepting(line.slot, server)
-      }
+      if (line.status === 'down') this.#markedDown(line.slot, server)
     }
     return stat
+  }
+
+  /** Brings `sessions` up to date for the pools, cheaply. */
+  async readSessions(poolKeys: Iterable<string>): Promise<void> {
+    const slots = [...poolKeys].flatMap((key) => this.slotOf(key) ?? [])
+    const used = await readConnections(this.#options.admin, slots)
+    for (const slot of slots) {
+      for (const server of this.#actual.servers.get(slot) ?? []) {
+        server.sessions = used.get(`${slot}/${server.name}`) ?? 0
+      }
+    }
   }
 
   /** A request came to the waker although a server should have taken it: look what HAProxy thinks. */
@@ -184,12 +189,34 @@ export class Router {
     if (slot !== undefined && !this.#paused) await this.read([slot]).catch(() => undefined)
   }
 
+  /** Finds servers marked down that no request to the waker points at, some slots at a time. */
   async #watchServers(): Promise<void> {
+    let at = 0
     while (!this.#closed.signal.aborted) {
       await systemClock.sleep(watchMs, this.#closed.signal).catch(() => {})
       if (this.#paused || !this.#loaded) continue
-      await this.read([...this.#actual.servers.keys()]).catch(() => undefined)
+      const all = [...this.#actual.servers.keys()]
+      if (at >= all.length) at = 0
+      const slots = all.slice(at, at + watchedAtOnce)
+      at += watchedAtOnce
+      const down = await readDown(this.#options.admin, slots).catch(() => undefined)
+      if (!down || down.size === 0) continue
+      for (const slot of slots) {
+        for (const server of this.#actual.servers.get(slot) ?? []) {
+          if (down.has(`${slot}/${server.name}`)) this.#markedDown(slot, server)
+        }
+      }
     }
+  }
+
+  #markedDown(slot: string, server: Server): void {
+    if (server.state !== 'up') return
+    server.state = 'down'
+    this.#options.log.warn(
+      { machine: server.machine, address: server.address },
+      'a machine refused a connection; it gets no requests until it accepts again',
+    )
+    this.#reviveWhenAccepting(slot, server)
   }
 
   #serversOf(poolKey: string): Server[] {

@@ -95,3 +95,24 @@ export function parseMap(text: string): Map<string, string> {
   }
   return map
 }
+
+/** `show servers conn`: `slot/server`, ids, address, port, -, purge delay, connections in use, … */
+export function parseConnections(...texts: string[]): Map<string, number> {
+  const used = new Map<string, number>()
+  for (const line of texts.join('\n').split('\n')) {
+    if (line === '' || line.startsWith('#')) continue
+    const cells = line.split(' ')
+    used.set(cells[0]!, Number(cells[6]))
+  }
+  return used
+}
+
+/** `show servers state`: slot id, slot, server id, server, address, operational state (0 is down), administrative state, … */
+export function parseDown(...texts: string[]): Set<string> {
+  const down = new Set<string>()
+  for (const line of texts.join('\n').split('\n')) {
+    const [, slot, , server, , operational, administrative] = line.split(' ')
+    if (operational === '0' && administrative === '0') down.add(`${slot}/${server}`)
+  }
+  return down
+}

@@ -7,5 +7,5 @@ export function loadOf(member: Member, from: { router: Router; streams: Streams 
   return from.router.sessions(member.row) + from.streams.sessions(member.row.id)
 }
 
-export const usableMembers = (pool: Pool): Member[] =>
-  [...pool.members.values()].filter((member) => member.usable)
+export const usableMembers = (pool: Pool | undefined): Member[] =>
+  [...(pool?.members.values() ?? [])].filter((member) => member.usable)

@@ -3,6 +3,7 @@ import { messageOf } from '#core/fault.ts'
 import type { MachineRow } from '#spec/roster.ts'
 import type { Logger } from '#sys/log.ts'
 import type { Router } from '../proxy/router.ts'
+import type { Member } from '../proxy/routes.ts'
 import type { RouteTable } from '../proxy/route-table.ts'
 import { chooseExtra } from './choose.ts'
 import { loadOf, usableMembers } from './load.ts'
@@ -10,8 +11,8 @@ import type { Starter } from './starter.ts'
 import type { Streams } from './stream.ts'
 
 /**
- * PRX-44: when all machines of a pool that run are at their soft limit, or requests queue for them, the next resting one
- * is started. Queues form inside HAProxy and never reach the waker, so its counters are read.
+ * PRX-44: when all machines of a pool that run are at their soft limit, the next resting one is started. Queues form
+ * inside HAProxy and never reach the waker, so the requests in flight are read from there.
  */
 export interface ScaleUpOptions {
   table: RouteTable
@@ -30,6 +31,10 @@ export function startScaleUp(options: ScaleUpOptions): { close(): void } {
   const stop = new AbortController()
   const failedUntil = new Map<string, number>()
 
+  /** Requests queue only for machines at their hard limit. */
+  const isFull = (member: Member) =>
+    loadOf(member, options) >= Math.min(member.softLimit, member.hardLimit ?? Infinity)
+
   async function pass(): Promise<void> {
     const growable = new Map<string, MachineRow>()
     for (const pool of table.pools()) {
@@ -40,17 +45,11 @@ export function startScaleUp(options: ScaleUpOptions): { close(): void } {
       growable.set(pool.key, extra)
     }
     if (growable.size === 0) return
-    const slots = [...growable.keys()].flatMap((key) => router.slotOf(key) ?? [])
-    const stat = await router.read(slots)
+    await router.readSessions(growable.keys())
     for (const [key, extra] of growable) {
-      const pool = table.pool(key)
-      const slot = router.slotOf(key)
-      if (!pool || slot === undefined) continue
-      const running = usableMembers(pool)
-      const full = running.every((member) => loadOf(member, options) >= member.softLimit)
-      const queued = stat.queued.get(slot) ?? 0
-      if (running.length === 0 || (!full && queued === 0)) continue
-      log.info({ app: pool.app, machine: extra.id, queued }, 'starting one more machine')
+      const running = usableMembers(table.pool(key))
+      if (running.length === 0 || !running.every(isFull)) continue
+      log.info({ app: extra.app, machine: extra.id }, 'starting one more machine')
       starter.wake(extra).catch((error: unknown) => {
         failedUntil.set(extra.id, systemClock.now() + failedMs)
         log.warn({ machine: extra.id, error: messageOf(error) }, 'it could not be started')

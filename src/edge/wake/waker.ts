@@ -146,8 +146,7 @@ export async function openWaker(options: WakerOptions): Promise<Waker> {
   }
 
   function leastLoaded(poolKey: string): Member | undefined {
-    const pool = table.pool(poolKey)
-    return usableMembers(pool ?? { key: poolKey, app: '', members: new Map() })
+    return usableMembers(table.pool(poolKey))
       .filter((member) => router.refusingMs(member) === undefined)
       .sort((a, b) => loadOf(a, options) - loadOf(b, options))[0]
   }
