@@ -146,14 +146,15 @@ test('a Dockerfile becomes an image in the registry, with args, a stage and a se
     assert.notEqual((await inspect(creds)).code, 0, creds)
   }
   const copy = (creds: string, to: string) =>
-    skopeo(
-      ...['copy', '--src-tls-verify=false', '--dest-tls-verify=false', `--src-creds=x:${admin}`],
-      ...[
-        `--dest-creds=${creds}`,
-        `docker://${last.image?.ref}`,
-        `docker://${registry.host}/${to}`,
-      ],
-    )
+    run('skopeo', [
+      'copy',
+      '--src-tls-verify=false',
+      '--dest-tls-verify=false',
+      `--src-creds=x:${admin}`,
+      `--dest-creds=${creds}`,
+      `docker://${last.image?.ref}`,
+      `docker://${registry.host}/${to}`,
+    ])
   assert.equal((await copy(`x:${admin}`, 'other:v1')).code, 0)
   assert.notEqual((await copy('cluster:cluster-key', 'other:v2')).code, 0, 'a host only pulls')
   assert.notEqual((await copy(`x:${admin}`, 'no-such-app:v1')).code, 0, 'no app, no repository')

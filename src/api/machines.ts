@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
 import { leaseNonceHeader, machineStateSchema } from '#spec/machine.ts'
@@ -42,6 +43,15 @@ const actor = (c: Request): ActOptions & { owner: string } => ({
   source: 'user',
 })
 
+/** Old clients name a signal by its number: `{signal: 9}`. Hosts know names. */
+function withSignalName<T extends { signal?: unknown }>(fields: T): T {
+  const number = Number(fields.signal)
+  if (fields.signal === undefined || !Number.isInteger(number) || number < 1) return fields
+  const name = Object.entries(constants.signals).find(([, value]) => value === number)?.[0]
+  if (!name) throw new Fault('invalid', `unknown signal ${number}`)
+  return { ...fields, signal: name }
+}
+
 /** §2.1, §5.2. */
 export function machineRoutes(api: Hono<Env>): void {
   readRoutes(api)
@@ -71,8 +81,8 @@ export function machineRoutes(api: Hono<Env>): void {
       const app = await appOf(c, 'write')
       const answer = await machineAction(c.var.ctx, app, param(c, 'id'), verb, {
         ...actor(c),
-        query: c.req.query(),
-        body: await objectBody(c),
+        query: withSignalName(c.req.query()),
+        body: withSignalName(await objectBody(c)),
       })
       if (verb !== 'start') return c.json({ ok: true, ...answer })
       const always = {

@@ -83,7 +83,7 @@ export async function startControl(settings: ControlSettings, serve: Serve): Pro
   }
 }
 
-/** Runs the role until the process is told to stop. */
+/** Runs the role until the process is told to stop, and ends the process. */
 export async function runControl(settings: ControlSettings, serve: Serve): Promise<void> {
   const control = await startControl(settings, serve)
   await new Promise<void>((resolve) => {
@@ -93,4 +93,6 @@ export async function runControl(settings: ControlSettings, serve: Serve): Promi
   await control.close().catch((error: unknown) => {
     control.ctx.log.error({ error: messageOf(error) }, 'control did not stop cleanly')
   })
+  // Whatever still waits, such as a bus that was never reached, is not worth staying for.
+  process.exit(0)
 }

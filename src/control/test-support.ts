@@ -228,7 +228,7 @@ function createMachine(host: FakeHost, create: HostCreate): Machine {
   const version = ulid()
   const machine = {
     id: create.id,
-    app: create.app.name,
+    app: create.app.id,
     name: create.input.name ?? '',
     state: create.input.skip_launch ? ('stopped' as const) : ('started' as const),
     region: create.input.region ?? '',
@@ -282,8 +282,9 @@ function verbOnMachine(
   if (verb === 'lease') {
     if (method === 'DELETE') return { ok: true }
     const { description = '', owner = '' } = (body ?? {}) as Record<string, string>
-    const data = { nonce: nonce ?? newNonce(), expires_at: 1, owner, description, version: 'v' }
-    return { status: 'success', data }
+    const data = { expires_at: 1, owner, description, version: 'v' }
+    if (method === 'GET') return { status: 'success', data }
+    return { status: 'success', data: { nonce: nonce ?? newNonce(), ...data } }
   }
   if (verb === 'metadata') {
     const all = (machine.config.metadata ??= {})
@@ -308,7 +309,7 @@ function actOnVolume(
     const { id: made, app, input } = body as HostVolumeCreate
     const volume = {
       id: made,
-      app: app.name,
+      app: app.id,
       name: input.name,
       state: 'created' as const,
       size_gb: input.size_gb ?? 3,

@@ -10,10 +10,9 @@ import { registryIssuer, registryService } from './registry-token.ts'
 /** A real registry that trusts the tokens signed with `keyFile`; a real dockerd of the test's own. */
 
 export async function makeSigningKey(keyFile: string, certFile: string): Promise<void> {
-  await runOk('openssl', [
-    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'],
-    ...['-days', '2', '-subj', '/CN=hangar', '-keyout', keyFile, '-out', certFile],
-  ])
+  const request = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2'
+  const files = ['-subj', '/CN=hangar', '-keyout', keyFile, '-out', certFile]
+  await runOk('openssl', [...request.split(' '), ...files])
 }
 
 async function start(spec: DaemonSpec, probe: () => Promise<boolean>, timeoutMs: number) {
@@ -77,11 +76,8 @@ export async function startTestDocker(
     {
       name: 'dockerd',
       command: '/usr/sbin/dockerd',
-      args: [
-        ...['--iptables=false', '--ip6tables=false', '--bridge=none', `--host=unix://${socket}`],
-        ...[`--data-root=${join(base, 'data')}`, `--exec-root=${join(base, 'exec')}`],
-        ...[`--pidfile=${join(base, 'pid')}`, '--log-level=warn'],
-      ],
+      args: `--iptables=false --ip6tables=false --bridge=none --log-level=warn --host=unix://${socket}
+        --data-root=${base}/data --exec-root=${base}/exec --pidfile=${base}/pid`.split(/\s+/),
       logFile: join(base, 'log'),
       recordFile: join(base, 'record'),
     },

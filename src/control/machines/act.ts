@@ -186,14 +186,15 @@ export async function acquireLease(
   return readLease(await callMachine<LeaseAnswer>(ctx, app, id, call, options))
 }
 
-/** The lease in force. Fault `not_found` with the text `lease not found` (MCH-3). */
+/** The lease in force, its nonce left out. Fault `not_found` with the text `lease not found` (MCH-3). */
 export async function currentLease(
   ctx: ControlContext,
   app: AppRecord,
   id: string,
 ): Promise<Lease> {
   const call = { method: 'GET', path: '/lease' }
-  return readLease(await callMachine<LeaseAnswer>(ctx, app, id, call, {}))
+  const answer = await callMachine<LeaseAnswer>(ctx, app, id, call, {})
+  return readLease({ data: { nonce: '', ...(answer.data as object) } })
 }
 
 /** Releases the lease that `nonce` holds. */

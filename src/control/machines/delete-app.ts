@@ -22,7 +22,7 @@ export async function deleteApp(ctx: ControlContext, app: AppRecord): Promise<vo
   }
   await Promise.all(
     hosts.map(async (host) => {
-      const path = `/v1/apps/${encodeURIComponent(app.name)}`
+      const path = `/v1/apps/${app.id}`
       try {
         await callHost(ctx, host, { method: 'DELETE', path, source: 'flyd' })
       } catch (error) {

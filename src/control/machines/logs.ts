@@ -47,7 +47,7 @@ async function* hostLines(
 ): AsyncGenerator<LogLine> {
   const answer = await streamHost(ctx, host, {
     method: 'GET',
-    path: `/v1/apps/${encodeURIComponent(app.name)}/logs`,
+    path: `/v1/apps/${app.id}/logs`,
     query: {
       instance: options.instance,
       since: options.since,

@@ -149,7 +149,7 @@ test('a machine that a host made without telling us is destroyed when the host a
   const input = { config: { image: 'debian' } }
   await assert.rejects(createMachine(ctx, app, input, owner), Fault)
   const ghosts = control.hosts.flatMap((one) =>
-    [...one.machines.values()].filter((machine) => machine.app === app.name),
+    [...one.machines.values()].filter((machine) => machine.app === app.id),
   )
   assert.equal(ghosts.length, 2, 'both hosts were tried and both made one')
   assert.deepEqual(await listMachines(ctx, app, { includeDeleted: true }), [])
@@ -207,7 +207,7 @@ test('SEC-2, SEC-3: hosts get the newest secrets with a create, at once when set
   assert.deepEqual(await appsWithStaleSecrets(ctx), [app.id])
   await where.setReachable(true)
   await machineAction(ctx, app, machine.id, 'start')
-  const held = where.secrets.get(app.name)
+  const held = where.secrets.get(app.id)
   assert.deepEqual(held, { version: 2, values: { KEY: 'two', OTHER: 'x' } })
   assert.deepEqual(await appsWithStaleSecrets(ctx), [])
 })

@@ -61,7 +61,7 @@ async function machinesOfHost(
     answer = await callHost<Machine[]>(ctx, host, {
       method: 'GET',
       path: '/v1/machines',
-      query: { app: app.name, include_deleted: 'true' },
+      query: { app: app.id },
       timeoutMs: listTimeoutMs,
     })
   } catch (error) {
@@ -72,10 +72,15 @@ async function machinesOfHost(
   const shown: (Machine | undefined)[] = [...gone]
   for (const placement of living) {
     const machine = byId.get(placement.machine_id)
-    // It destroyed itself and its host has forgotten it already.
-    if (!machine) await markGone(ctx, placement.machine_id)
-    else await remember(ctx, machine)
-    shown.push(machine && withoutNonce(machine))
+    if (machine) {
+      await remember(ctx, machine)
+      shown.push(withoutNonce(machine))
+      continue
+    }
+    // It destroyed itself.
+    await markGone(ctx, placement.machine_id)
+    const last = lastKnown(placement)
+    shown.push(last && { ...last, state: 'destroyed' })
   }
   return known(shown)
 }

@@ -36,7 +36,7 @@ export async function pushSecrets(ctx: ControlContext, app: AppRecord): Promise<
       try {
         await callHost(ctx, host, {
           method: 'PUT',
-          path: `/v1/apps/${encodeURIComponent(app.name)}/secrets`,
+          path: `/v1/apps/${app.id}/secrets`,
           body: secrets,
         })
         await notePushed(ctx, app, host.host_id, secrets.version)
@@ -66,7 +66,7 @@ export async function refreshSecrets(
     .executeTakeFirst()
   if ((row?.version ?? 0) >= app.secretsVersion) return
   const secrets = await openSecrets(ctx, app)
-  const path = `/v1/apps/${encodeURIComponent(app.name)}/secrets`
+  const path = `/v1/apps/${app.id}/secrets`
   await callHost(ctx, host, { method: 'PUT', path, body: secrets })
   await notePushed(ctx, app, host.host_id, secrets.version)
 }

@@ -159,7 +159,7 @@ export async function listVolumes(ctx: ControlContext, app: AppRecord): Promise<
         return await callHost<Volume[]>(ctx, host, {
           method: 'GET',
           path: '/v1/volumes',
-          query: { app: app.name },
+          query: { app: app.id },
           timeoutMs: 5_000,
         })
       } catch (error) {
