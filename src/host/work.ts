@@ -220,9 +220,12 @@ async function suspend(
 async function remove(agent: Agent, given: MachineRecord): Promise<Outcome> {
   let record = given
   const { id } = record
-  if (record.life.halt && (await agent.driver.recover(id)) === 'running') {
+  const found = record.life.halt ? await agent.driver.recover(id) : undefined
+  if (found !== undefined) {
     const at: Halt = { signal: 'SIGKILL', timeoutMs: 0, drain: false }
-    record = tellExit(agent, id, await bringDown(agent, id, at, new AbortController().signal))
+    const { signal } = new AbortController()
+    const exit = found === 'running' ? await bringDown(agent, id, at, signal) : found
+    record = tellExit(agent, id, exit)
   }
   endRun(agent, id)
   try {
