@@ -28,15 +28,16 @@ const warmStates: readonly Machine['state'][] = [
 ]
 
 /**
- * Whether an update launches the machine. One that lies stopped because its command failed is launched too: a deploy is
- * how people mend it. Standbys stay down (MCH-79).
+ * Whether an update launches the machine. One that lies stopped because its command failed, or ended although it was to
+ * serve, is launched too: a deploy is how people mend it. Standbys stay down (MCH-79).
  */
 export function isWarm(machine: Machine): boolean {
   if (machine.config.standbys?.length) return false
   if (warmStates.includes(machine.state)) return true
   if (machine.state !== 'stopped' || machine.config.schedule) return false
   const last = machine.events.find((event) => event.type === 'exit')?.request?.exit_event
-  return last !== undefined && !last.requested_stop && last.exit_code !== 0
+  if (!last || last.requested_stop) return false
+  return last.exit_code !== 0 || !!machine.config.services?.length
 }
 
 /** Whether the machine takes traffic now, as far as its state and its checks tell. */

@@ -24,13 +24,11 @@ export async function runReleaseCommand(
   if (!machine) return { ...step, releaseCommand: 'done' }
   const recorded: DeployStep = { ...step, releaseMachine: machine.id }
   if (step.releaseMachine !== machine.id) await world.saveStep(recorded)
-  await world.say(
-    'info',
-    `Running release_command: ${job.config.deploy?.release_command}`,
-    machine.id,
-  )
   const wasStarted = machine.events.some((event) => event.type === 'start')
   const ended = machine.state === 'destroyed' || machine.state === 'failed'
+  const command = job.config.deploy?.release_command
+  const words = wasStarted ? 'Waiting for the release_command that runs' : 'Running release_command'
+  await world.say('info', `${words}: ${command}`, machine.id)
   if (!wasStarted && !ended) await world.startMachine(machine.id)
   const exit = await runToEnd(world, job, machine.id, signal)
   await world.destroyMachine(machine.id)
