@@ -13,7 +13,7 @@ test('version 2 is one tree', (t) => {
   const put = (path: string, text: string) => writeFileSync(join(mount, path), text)
   mkdirSync(join(mount, 'host/m1/inner'), { recursive: true })
   put('cgroup.controllers', 'cpu memory pids\n')
-  put('host/m1/cgroup.procs', '10\n11\n')
+  put('host/m1/cgroup.procs', '10\n0\n11\n')
   put('host/m1/inner/cgroup.procs', '12\n')
   put('host/m1/memory.events', 'low 0\noom 3\noom_kill 2\n')
   put('host/m1/cpu.stat', 'usage_usec 1234\nuser_usec 1000\n')

@@ -33,11 +33,14 @@ function folders(tree: CgroupTree, path: string): string[] {
   return controllers.map((name) => join(tree.mount, name, path)).filter((name) => existsSync(name))
 }
 
-/** The processes of a group and of the groups that the machine made inside it. */
+/**
+ * The processes of a group and of the groups that the machine made inside it. The kernel writes 0 for one that is in
+ * another pid namespace than ours; to kill, 0 means ourselves, so it is left out.
+ */
 export function processesOf(tree: CgroupTree, path: string): number[] {
   const walk = (at: string): number[] => {
-    const pids = readTextFile(join(at, 'cgroup.procs'))?.split('\n').filter(Boolean).map(Number)
-    return [...(pids ?? []), ...children(at).flatMap((child) => walk(child))]
+    const pids = (readTextFile(join(at, 'cgroup.procs')) ?? '').split('\n').map(Number)
+    return [...pids.filter((pid) => pid > 0), ...children(at).flatMap((child) => walk(child))]
   }
   try {
     return walk(folder(tree, 'pids', path))

@@ -10,7 +10,7 @@ import { findCgroups } from './cgroup.ts'
 import { openContainerDriver } from './container-driver.ts'
 import { driverSuite } from './driver-suite.ts'
 import type { Driver, StartSpec } from './driver.ts'
-import { machineFolder, readRecord, runtimeFolders } from './machine-folder.ts'
+import { machineFolder, readRecord, runtimeFolders, writeRecord } from './machine-folder.ts'
 import { processesNaming } from './processes.ts'
 import { openWorkshop, type Workshop } from './test-support.ts'
 
@@ -75,6 +75,34 @@ describe('container driver', { concurrency: 1 }, () => {
     assert.ok(end && end !== 'running' && end.error)
     await driver.destroy(spec.id)
     assert.ok(!isAlive(container))
+  })
+
+  test('a record of another boot is an end, whoever has its pids now', async () => {
+    const spec = shop.spec(['sleep', '60'])
+    await driver.start(spec)
+    const at = folderOf(spec.id)
+    const record = readRecord(at)
+    assert.ok(record?.conmon && record.container)
+    writeRecord(at, { ...record, bootId: 'another' })
+    const end = await open(dir).recover(spec.id)
+    assert.ok(end && end !== 'running')
+    assert.equal(end.error, 'the host was restarted')
+    await driver.destroy(spec.id)
+    while (isAlive(record.conmon)) await systemClock.sleep(5)
+    assert.ok(!isAlive(record.container))
+  })
+
+  test('a container whose supervisor hangs is given up after a while', async () => {
+    const spec = shop.spec(['sleep', '60'])
+    await driver.start(spec)
+    const { conmon, container } = readRecord(folderOf(spec.id)) ?? {}
+    assert.ok(conmon && container)
+    const end = driver.exited(spec.id)
+    signalProcess(conmon, 'SIGSTOP')
+    signalProcess(container, 'SIGKILL')
+    assert.match((await end).error ?? '', /conmon/)
+    await driver.destroy(spec.id)
+    assert.ok(!isAlive(conmon))
   })
 
   test('the walls of a container stand', async () => {

@@ -20,7 +20,7 @@ export interface Driver {
   recover(id: string): Promise<'running' | ExitRecord | undefined>
   /** Resolves when the machine's supervisor or process is gone; also for machines that a driver before us started. */
   exited(id: string): Promise<ExitRecord>
-  /** Signals the machine's main process, e.g. `SIGTERM`. False when nothing runs. A suspended machine gets it on resume. */
+  /** Signals the machine's main process, e.g. `SIGTERM`. False when nothing runs. A suspended machine is resumed by it. */
   signal(id: string, signal: NodeJS.Signals): Promise<boolean>
   /** Runs a program inside the running machine. A program that fails or is missing is a result, not an error. */
   exec(id: string, request: ExecRequest): Promise<ExecResult>
@@ -68,6 +68,7 @@ export interface StartSpec {
   resolvConf: string
   files: MachineFile[]
   mounts: MachineMount[]
+  /** Of a network namespace that exists. */
   netnsPath: string
   limits: MachineLimits
   /** conmon's k8s-file format; appended to. */

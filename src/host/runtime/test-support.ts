@@ -94,7 +94,8 @@ export async function openWorkshop(): Promise<Workshop> {
         .join('\n'),
     close: async () => {
       await runOk('ip', ['netns', 'delete', netns])
-      rmSync(dir, { recursive: true, force: true })
+      // The driver may still be emptying its trash.
+      rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
     },
   }
 }
