@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import http from 'node:http'
 import { test } from 'node:test'
 import type { AddressInfo } from 'node:net'
-import { isFault } from '#core/fault.ts'
+import { Fault, isFault } from '#core/fault.ts'
 import type { LogLine } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
 import { httpRequest, readBody } from '#sys/http-client.ts'
 import { createTestMachine, openTestHost, testKey, type TestHost } from './testing.ts'
+import { upkeep } from './upkeep.ts'
 
 const types = (machine: Machine) => machine.events.map((event) => `${event.type}:${event.status}`)
 const get = (host: TestHost, id: string) => host.call('GET', `/v1/machines/${id}`)
@@ -254,13 +255,34 @@ test('waits: unknown state, time limit, and a state that can no longer come', as
   await assert.rejects(wait(host, 'none', 'state=started'), (error) => isFault(error, 'not_found'))
   await host.call('POST', `/v1/machines/${id}/stop`, {})
   await wait(host, id, 'state=settled&state=stopped&timeout=5')
-  host.driver.failNextStart(new Error('no such command'))
+  host.driver.failNextStart(new Fault('invalid', 'no such command'))
   await host.call('POST', `/v1/machines/${id}/start`)
   await assert.rejects(
     wait(host, id, 'state=started&timeout=5'),
     /machine failed to reach desired state, started, currently failed: no such command/,
   )
   assert.match((await logs(host)).at(-1)?.message ?? '', /no such command/)
+})
+
+test('a start that fails for a reason of the system is tried again', async (t) => {
+  const host = await openTestHost(t)
+  const { id } = await createTestMachine(host, {}, { skip_launch: true })
+  await host.agent.queue.idle()
+  host.driver.failNextStart(new Fault('native_failed', 'out of loop devices'))
+  await host.call('POST', `/v1/machines/${id}/start`)
+  await wait(host, id, 'state=started&timeout=5')
+  assert.equal(host.driver.calls.filter((call) => call === `start ${id}`).length, 2)
+})
+
+test('an end that nobody told is found by the upkeep', async (t) => {
+  const host = await openTestHost(t)
+  const { id } = await createTestMachine(host, { restart: { policy: 'no' } })
+  await host.driver.destroy(id)
+  host.agent.runs.delete(id)
+  await host.agent.queue.idle()
+  assert.equal((await get(host, id)).state, 'started')
+  await upkeep(host.agent)
+  await wait(host, id, 'state=stopped&timeout=5')
 })
 
 test('auto_destroy: gone at its first exit, readable afterwards', async (t) => {

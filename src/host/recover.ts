@@ -77,7 +77,19 @@ async function adopt(agent: Agent, record: MachineRecord): Promise<void> {
   agent.spool.say(record.id, { provider: 'runner', level: 'warn', message })
   const policy = record.config.restart?.policy || 'on-failure'
   const restarts = policy !== 'no' && policy !== 'never'
-  await operate(agent, record.id, () =>
-    apply(agent, record, { type: 'exited', restartInMs: restarts ? 0 : null }),
-  )
+  await operate(agent, record.id, () => {
+    const now = agent.store.machines.get(record.id)
+    if (now.life.state !== 'started' || now.instanceId !== record.instanceId) return
+    apply(agent, now, { type: 'exited', restartInMs: restarts ? 0 : null })
+  })
+}
+
+/** Compares what is written down with what runs: an end that nobody told is told now. */
+export async function verifyRuns(agent: Agent): Promise<void> {
+  for (const { id } of agent.store.machines.all()) {
+    if (agent.store.machines.find(id)?.life.state !== 'started') continue
+    if ((await agent.driver.recover(id)) === 'running') continue
+    const record = agent.store.machines.find(id)
+    if (record?.life.state === 'started' && agent.mode === 'open') await adopt(agent, record)
+  }
 }

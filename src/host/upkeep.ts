@@ -1,5 +1,6 @@
 import { messageOf } from '#core/fault.ts'
 import type { Agent } from './agent.ts'
+import { verifyRuns } from './recover.ts'
 
 const everyMs = 60_000
 /** MCH-77: a destroyed machine is readable for at least a day. */
@@ -17,6 +18,7 @@ export function startUpkeep(agent: Agent): () => void {
 
 export async function upkeep(agent: Agent): Promise<void> {
   const now = agent.clock.now()
+  await verifyRuns(agent)
   const images = new Set<string>()
   for (const record of agent.store.machines.all()) {
     const { id, destroyedAt } = record

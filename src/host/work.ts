@@ -1,4 +1,4 @@
-import { Fault, messageOf } from '#core/fault.ts'
+import { Fault, isFault, messageOf } from '#core/fault.ts'
 import type { ExitRecord } from '#host/runtime/index.ts'
 import { apply, commit, type Agent, type Change } from './agent.ts'
 import { drain } from './drain.ts'
@@ -61,6 +61,8 @@ const works: Record<
 > = { launch, halt, suspend, remove }
 
 const startedNews = { type: 'start', status: 'started', source: 'flyd' } as const
+const launchTriesMax = 3
+const launchRetryMs = 200
 
 async function launch(
   agent: Agent,
@@ -68,26 +70,44 @@ async function launch(
   { hard }: Interrupts,
 ): Promise<Outcome | undefined> {
   const afterwards = (next: MachineRecord) => superviseRun(agent, next, carryOn)
-  try {
-    const found = await agent.driver.recover(record.id)
-    if (found === 'running' && record.life.resume) await agent.driver.resume(record.id)
-    // Running, or already over: the start was done before we were interrupted, and is not done twice.
-    const done = found === 'running' || (found !== undefined && !record.life.resume)
-    let { ip4 } = record
-    if (!done) {
-      const started = await prepareAndStart(agent, record, hard.signal)
-      ip4 = started.net?.ip4 ?? ip4
+  for (let tries = 1; ; tries++) {
+    try {
+      const ip4 = await launchOnce(agent, record, hard.signal)
+      return {
+        event: { type: 'ran' },
+        // After a power loss nothing runs, and a machine that is `starting` is simply started.
+        change: { patch: { ip4, lastError: null }, events: [startedNews], durability: 'crash' },
+        afterwards,
+      }
+    } catch (error) {
+      if (agent.mode === 'closed') return undefined
+      // What the user's config or image is to blame for stays so; a system under load may have recovered.
+      const ours = !isFault(error) || error.whose === 'system'
+      if (hard.signal.aborted || !ours || tries >= launchTriesMax) {
+        return await launchFailed(agent, record, error)
+      }
+      agent.log.warn({ machine: record.id, error: messageOf(error) }, 'a start is tried again')
+      await clearUp(agent, record).catch(() => {}) // Logged there.
+      await slept(agent, launchRetryMs * 2 ** tries * (0.5 + agent.random()), hard.signal)
     }
-    return {
-      event: { type: 'ran' },
-      // After a power loss nothing runs, and a machine that is `starting` is simply started.
-      change: { patch: { ip4, lastError: null }, events: [startedNews], durability: 'crash' },
-      afterwards,
-    }
-  } catch (error) {
-    if (agent.mode === 'closed') return undefined
-    return await launchFailed(agent, record, error)
   }
+}
+
+/** The machine's IPv4 address once its process runs. */
+async function launchOnce(
+  agent: Agent,
+  record: MachineRecord,
+  signal: AbortSignal,
+): Promise<string> {
+  const found = await agent.driver.recover(record.id)
+  if (found === 'running' && record.life.resume) await agent.driver.resume(record.id)
+  // Running, or already over: the start was done before we were interrupted, and is not done twice.
+  if (found === 'running' || (found !== undefined && !record.life.resume)) {
+    const { id, index, app } = record
+    return (await agent.net.attach({ id, network: app.network, index })).ip4
+  }
+  const { net } = await prepareAndStart(agent, record, signal)
+  return net?.ip4 ?? record.ip4
 }
 
 async function launchFailed(agent: Agent, record: MachineRecord, error: unknown): Promise<Outcome> {
