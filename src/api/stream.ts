@@ -33,6 +33,8 @@ export function jsonLines(
           controller.close()
         } else controller.enqueue(encoder.encode(`${JSON.stringify(next.value)}\n`))
       } catch (error) {
+        // The client left while the line was on its way.
+        if (signal.aborted) return
         ended.abort()
         const level = isFault(error) && error.whose === 'user' ? 'debug' : 'error'
         ctx.log[level]({ requestId, error: messageOf(error) }, 'a stream was cut')

@@ -13,6 +13,11 @@ export interface HttpRequest {
   body?: unknown
   timeoutMs?: number
   signal?: AbortSignal
+  /**
+   * A connection for this request alone: it neither waits for one of the pool nor holds one from others while it waits,
+   * and never meets a pooled one that the server has just closed.
+   */
+  ownConnection?: boolean
 }
 
 export interface HttpAnswer {
@@ -49,7 +54,7 @@ export function httpRequest(target: HttpTarget, request: HttpRequest): Promise<H
       method: request.method,
       path: request.path,
       headers,
-      agent,
+      agent: request.ownConnection ? false : agent,
       ...(request.signal ? { signal: request.signal } : {}),
     })
     if (request.timeoutMs) {

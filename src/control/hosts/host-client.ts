@@ -37,10 +37,14 @@ function toRequest(ctx: ControlContext, call: HostCall): HttpRequest {
     }
   }
   const text = query.toString()
+  const timeoutMs = call.timeoutMs ?? hostCallTimeoutMs
+  // Waits and streams must not use up the pool, and what changes something must not meet a stale connection.
+  const ownConnection = call.method !== 'GET' || timeoutMs === 0 || timeoutMs > hostCallTimeoutMs
   return {
     method: call.method,
     path: text === '' ? call.path : `${call.path}?${text}`,
-    timeoutMs: call.timeoutMs ?? hostCallTimeoutMs,
+    timeoutMs,
+    ownConnection,
     headers: {
       authorization: `Bearer ${ctx.clusterKey}`,
       'x-hangar-source': call.source ?? 'user',
@@ -58,8 +62,14 @@ function toRequest(ctx: ControlContext, call: HostCall): HttpRequest {
  */
 export async function callHost<T>(ctx: ControlContext, host: HostRef, call: HostCall): Promise<T> {
   const target = ctx.hosts.apiOf(host.host_id, host.host_api)
+  const request = toRequest(ctx, call)
   try {
-    return await callJson<T>(target, toRequest(ctx, call))
+    return await callJson<T>(target, request)
+  } catch (error) {
+    if (!isStale(error, request)) throw unreachable(error, host.host_id, call)
+  }
+  try {
+    return await callJson<T>(target, { ...request, ownConnection: true })
   } catch (error) {
     throw unreachable(error, host.host_id, call)
   }
@@ -77,6 +87,12 @@ export async function streamHost(
   } catch (error) {
     throw unreachable(error, host.host_id, call)
   }
+}
+
+/** A read on a pooled connection that the host closed, as when it was just restarted: worth a second try. */
+function isStale(error: unknown, request: HttpRequest): boolean {
+  const code = (error as NodeJS.ErrnoException).code ?? ''
+  return !request.ownConnection && ['ECONNRESET', 'EPIPE'].includes(code)
 }
 
 function unreachable(error: unknown, host: string, call: HostCall): unknown {

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
+import { hostname } from 'node:os'
 import { after, before, beforeEach, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
 import { Fault, isFault } from '#core/fault.ts'
 import { createApp, getApp, setSecrets, type AppRecord } from '../apps/index.ts'
+import { openHostDirectory } from '../hosts/index.ts'
 import { ensureOrg } from '../orgs/index.ts'
+import { thisRunner } from '../runner.ts'
 import { startTestControl, type FakeHost, type TestControl } from '../test-support.ts'
 import { createVolume } from '../volumes/index.ts'
 import {
@@ -155,6 +159,40 @@ test('a machine that a host made without telling us is destroyed when the host a
   assert.deepEqual(await listMachines(ctx, app, { includeDeleted: true }), [])
   assert.equal(await destroyAbandoned(ctx), 0)
   assert.ok(ghosts.every((machine) => machine.state === 'destroyed'))
+})
+
+test('what a dead process was placing is destroyed, what a living one places is left alone', async () => {
+  const { ctx } = control
+  const machine = await createMachine(ctx, app, { config: { image: 'debian' } }, owner)
+  const where = control.hosts.find((one) => one.machines.has(machine.id)) as FakeHost
+  const setPlacer = (placed_by: string) =>
+    ctx.db
+      .updateTable('machine_placements')
+      .set({ status: 'placing', placed_by })
+      .where('machine_id', '=', machine.id)
+      .execute()
+  await setPlacer(thisRunner)
+  await destroyAbandoned(ctx)
+  assert.equal(where.machines.get(machine.id)?.state, 'started')
+  await setPlacer(`${hostname()}:${process.pid}:1`)
+  assert.equal(await destroyAbandoned(ctx), 0)
+  assert.equal(where.machines.get(machine.id)?.state, 'destroyed')
+})
+
+test('machines are placed while the bus is silent: hosts are asked themselves', async () => {
+  const later = { ...systemClock, now: () => systemClock.now() + 60_000 }
+  const ctx = { ...control.ctx, clock: later }
+  const hosts = await openHostDirectory({ db: ctx.db, clock: later, log: ctx.log })
+  for (const { row } of ctx.hosts.list()) hosts.note(row)
+  await hosts.flush()
+  const restarted = await openHostDirectory({ db: ctx.db, clock: later, log: ctx.log })
+  const { id } = await createMachine(
+    { ...ctx, hosts: restarted },
+    app,
+    { config: { image: 'x' } },
+    owner,
+  )
+  assert.ok(control.hosts.some((one) => one.machines.has(id)))
 })
 
 test('MCH-81: machines of a silent host are shown as last known, and the others are not held up', async () => {
