@@ -128,7 +128,11 @@ function cpuUs(pid: number): number {
 async function measure(contender: Contender): Promise<void> {
   const before = cpuUs(contender.pid)
   const result = await run('wrk', [
-    ...['-t1', `-c${connections}`, `-d${seconds}s`, '-H', 'Host: bench.hangar.localhost'],
+    '-t1',
+    `-c${connections}`,
+    `-d${seconds}s`,
+    '-H',
+    'Host: bench.hangar.localhost',
     `http://127.0.0.1:${contender.port}/`,
   ])
   if (/Non-2xx|Socket errors/.test(result.stdout)) throw new Error(result.stdout)

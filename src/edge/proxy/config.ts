@@ -4,10 +4,14 @@
  */
 export interface ProxyConfig {
   region: string
+  /** Not used by HAProxy itself: with another domain or authority it is replaced, like with any other difference. */
   domain: string
+  authority: string
   version: string
   httpPort: number
   httpsPort: number
+  /** The machine speaks IPv6; binding to it fails where it does not. */
+  ipv6: boolean
   slots: number
   holdMs: number
   paths: ProxyPaths
@@ -59,13 +63,18 @@ export function proxyConfigText(config: ProxyConfig): string {
   ].join('\n')
 }
 
-function globalSection({ paths }: ProxyConfig): string {
-  return `global
+function globalSection({ domain, authority, paths }: ProxyConfig): string {
+  return `# ${domain}, certificates by ${authority}
+global
   stats socket ${paths.adminSocket} mode 600 level admin expose-fd listeners
   stats timeout 1m
   log stdout format raw local0 notice
   fd-hard-limit 200000
   tune.maxrewrite 2048
+  # A replaced HAProxy finishes what it has; PRX-48.
+  hard-stop-after 10m
+  # WebSockets come over HTTP/1.1: one tunnelled in HTTP/2 could not be replayed to a woken machine.
+  h2-workaround-bogus-websocket-clients
   # PRX-10
   ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
   ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305
@@ -86,7 +95,7 @@ defaults base
 
 /** PRX §3.3 and PRX-20, and the way from a host name to a slot. */
 function frontend(
-  { region, version, httpPort, httpsPort, paths }: ProxyConfig,
+  { region, version, httpPort, httpsPort, ipv6, paths }: ProxyConfig,
   door: 'http' | 'https',
 ): string {
   const [port, map] = door === 'http' ? [httpPort, paths.httpMap] : [httpsPort, paths.httpsMap]
@@ -95,8 +104,7 @@ function frontend(
       ? ` ssl crt ${paths.defaultCert} generate-certificates ca-sign-file ${paths.signingCa} alpn h2,http/1.1`
       : ''
   return `frontend ${door} from base
-  bind 0.0.0.0:${port}${tls}
-  bind [::]:${port} v6only${tls}
+  bind 0.0.0.0:${port}${tls}${ipv6 ? `\n  bind [::]:${port} v6only${tls}` : ''}
   unique-id-format %[date(0,ms),bytes(2,6),hex]%[rand,bytes(4,4),hex]%[rand,bytes(5,3),hex]-${region}
   http-request set-var(txn.host) req.hdr(host),host_only,lower
   http-request set-var(txn.slot) var(txn.host),map_str(${map})

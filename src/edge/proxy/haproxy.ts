@@ -2,7 +2,13 @@ import { mkdirSync } from 'node:fs'
 import { systemClock } from '#core/clock.ts'
 import { messageOf } from '#core/fault.ts'
 import { readTextFile, removeFile, writeFileAtomic } from '#sys/files.ts'
-import { daemonReady, findDaemon, startDaemon, type DaemonSpec } from '#sys/daemon.ts'
+import {
+  daemonReady,
+  findDaemon,
+  startDaemon,
+  type DaemonRecord,
+  type DaemonSpec,
+} from '#sys/daemon.ts'
 import { isAlive } from '#sys/process.ts'
 import type { Logger } from '#sys/log.ts'
 import type { Admin } from './admin.ts'
@@ -65,29 +71,17 @@ export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
     return true
   }
 
-  async function start(replacedPid?: number) {
-    const { paths } = config
-    const { owners, http, https } = options.maps()
-    writeFileAtomic(paths.ownersMap, mapText(owners))
-    writeFileAtomic(paths.httpMap, mapText(http))
-    writeFileAtomic(paths.httpsMap, mapText(https))
-    writeFileAtomic(paths.unknownHtml, unknownHtml)
-    writeFileAtomic(paths.unknownJson, unknownJson)
-    writeFileAtomic(paths.brokenHttp, brokenHttp)
-    writeFileAtomic(paths.config, text)
-    if (replacedPid === undefined) removeFile(paths.adminSocket)
+  async function start(replacedPid?: number): Promise<DaemonRecord> {
+    writeFiles(config, text, options.maps())
+    if (replacedPid === undefined) removeFile(config.paths.adminSocket)
     const spec = specOf(replacedPid)
     const started = startDaemon(spec)
-    await daemonReady(
-      spec,
-      started,
-      async () => {
-        // The process that is being replaced answers on the same path until the new one has it.
-        const [info = ''] = await options.admin.run(['show info'])
-        return info.includes(`\nPid: ${started.pid}\n`)
-      },
-      readyTimeoutMs,
-    )
+    // The process that is being replaced answers on the same path until the new one has it.
+    const isTheNewOne = async () => {
+      const [info = ''] = await options.admin.run(['show info'])
+      return info.includes(`\nPid: ${started.pid}\n`)
+    }
+    await daemonReady(spec, started, isTheNewOne, readyTimeoutMs)
     return started
   }
 
@@ -97,20 +91,25 @@ export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
       if (stop.signal.aborted || isAlive(record)) continue
       options.onDown()
       log.error({ pid: record.pid }, 'HAProxy is gone; starting it again')
-      let delay = watchMs
-      for (;;) {
-        try {
-          record = await start()
-          break
-        } catch (error) {
-          log.error({ error: messageOf(error) }, 'HAProxy cannot be started')
-          await systemClock.sleep(delay)
-          delay = Math.min(5_000, delay * 2)
-        }
-        if (stop.signal.aborted) return
-      }
+      const again = await startUntilItRuns()
+      if (!again) return
+      record = again
       options.onUp('started')
     }
+  }
+
+  async function startUntilItRuns(): Promise<DaemonRecord | undefined> {
+    let delay = watchMs
+    while (!stop.signal.aborted) {
+      try {
+        return await start()
+      } catch (error) {
+        log.error({ error: messageOf(error) }, 'HAProxy cannot be started; trying again')
+        await systemClock.sleep(delay)
+        delay = Math.min(5_000, delay * 2)
+      }
+    }
+    return undefined
   }
 
   return {
@@ -118,6 +117,22 @@ export async function keepHaproxy(options: HaproxyOptions): Promise<Haproxy> {
       stop.abort()
     },
   }
+}
+
+type Maps = ReturnType<HaproxyOptions['maps']>
+
+function writeFiles(
+  { paths }: ProxyConfig,
+  configText: string,
+  { owners, http, https }: Maps,
+): void {
+  writeFileAtomic(paths.ownersMap, mapText(owners))
+  writeFileAtomic(paths.httpMap, mapText(http))
+  writeFileAtomic(paths.httpsMap, mapText(https))
+  writeFileAtomic(paths.unknownHtml, unknownHtml)
+  writeFileAtomic(paths.unknownJson, unknownJson)
+  writeFileAtomic(paths.brokenHttp, brokenHttp)
+  writeFileAtomic(paths.config, configText)
 }
 
 const mapText = (map: Map<string, string>): string =>

@@ -24,10 +24,13 @@ export interface StarterOptions {
 
 const firstRetryMs = 100
 const retryMsMax = 2_000
+const refusedMs = 1_000
 const restTimeoutMs = 330_000
 
 export function openStarter({ key, holdMs, log, onRow }: StarterOptions): Starter {
   const waking = new Map<string, Promise<MachineRow>>()
+  /** What a host said no to, it is not asked again at once by each request that comes. */
+  const refused = new Map<string, { until: number; error: unknown }>()
   const headers = { authorization: `Bearer ${key}`, 'x-hangar-source': 'proxy' }
   const ask = async (machine: MachineRow, verb: string, timeoutMs: number): Promise<unknown> =>
     await callJson(machine.host_api, {
@@ -62,6 +65,9 @@ export function openStarter({ key, holdMs, log, onRow }: StarterOptions): Starte
       const shared = waking.get(machine.id)
       if (shared) return shared
       const startedAt = systemClock.now()
+      const before = refused.get(machine.id)
+      if (before && before.until > startedAt) return Promise.reject(before.error)
+      refused.delete(machine.id)
       const mine = wakeWithRetries(machine)
         .then((row) => {
           log.info(
@@ -70,6 +76,10 @@ export function openStarter({ key, holdMs, log, onRow }: StarterOptions): Starte
           )
           onRow(row)
           return row
+        })
+        .catch((error: unknown) => {
+          refused.set(machine.id, { until: systemClock.now() + refusedMs, error })
+          throw error
         })
         .finally(() => waking.delete(machine.id))
       waking.set(machine.id, mine)
