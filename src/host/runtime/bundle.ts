@@ -140,7 +140,7 @@ const maskedPaths = [
 ]
 const readonlyPaths = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
 
-/** As on a machine of one's own: any user may listen on port 80 and send pings. */
+/** Every user, as on a machine of one's own, may listen on port 80 and send pings. */
 const networkSettings = {
   'net.ipv4.ip_unprivileged_port_start': '0',
   'net.ipv4.ping_group_range': '0 2147483647',

@@ -110,7 +110,7 @@ export async function setFrozen(
   tree: CgroupTree,
   path: string,
   frozen: boolean,
-  timeoutMs = 2_000,
+  timeoutMs = 5_000,
 ): Promise<boolean> {
   const file = freezerFile(tree, path)
   if (!existsSync(file)) return !frozen
@@ -120,10 +120,12 @@ export async function setFrozen(
     return numberIn(join(file, '../cgroup.events'), 'frozen') === (frozen ? 1 : 0)
   }
   const deadline = systemClock.now() + timeoutMs
-  for (;;) {
+  for (let attempt = 1; ; attempt++) {
     writeFileSync(file, frozen ? on : off)
     if (settled()) return true
     if (systemClock.now() > deadline) return false
+    // Version 1 can stay half frozen when processes fork meanwhile: let them go on a moment, then try anew.
+    if (frozen && tree.version === 1 && attempt % 25 === 0) writeFileSync(file, off)
     await systemClock.sleep(2)
   }
 }

@@ -105,6 +105,21 @@ describe('container driver', { concurrency: 1 }, () => {
     assert.ok(!isAlive(conmon))
   })
 
+  test('machines of one image start and end side by side', async () => {
+    const script = 'trap "exit 3" TERM; while :; do sleep 0.1; done'
+    const specs = Array.from({ length: 6 }, () => shop.spec(['sh', '-c', script]))
+    await Promise.all(specs.map((spec) => driver.start(spec)))
+    const ends = Promise.all(specs.map((spec) => driver.exited(spec.id)))
+    await systemClock.sleep(100)
+    await Promise.all(
+      specs.map((spec, i) => (i < 3 ? driver.destroy(spec.id) : driver.signal(spec.id, 'SIGTERM'))),
+    )
+    assert.deepEqual(
+      (await ends).map((end) => end.exitCode),
+      [137, 137, 137, 3, 3, 3],
+    )
+  })
+
   test('the walls of a container stand', async () => {
     const text = await output(`
       grep -E 'NoNewPrivs|CapEff|CapBnd|Seccomp:' /proc/self/status
