@@ -10,11 +10,10 @@ import { place, regionPreferences, regionsOf } from '../schedule/index.ts'
 import { isUniqueViolation } from '../store/index.ts'
 import { findVolume } from '../volumes/index.ts'
 import {
-  erasePlacement,
+  confirmPlacement,
   hostsOfApp,
   placementsOf,
   recordPlacement,
-  remember,
   setPlacementStatus,
 } from './placements.ts'
 import { getMachine } from './read.ts'
@@ -49,11 +48,14 @@ export async function createMachine(
   const pinned = await pinnedHost(ctx, app, checked)
   const preferences = pinned ? [pinned.region] : regionsWanted(ctx, checked.input.region)
   const secrets = checked.input.skip_secrets ? undefined : await openSecrets(ctx, app)
-  const silent = new Set<string>()
+  const unfit = new Map<string, unknown>()
   for (let attempt = 1; ; attempt++) {
     const placed = await oneAtATime(app.id, () =>
-      reserve(ctx, app, checked, { preferences, pinned: pinned?.host_id, without: silent }),
-    )
+      reserve(ctx, app, checked, { preferences, pinned: pinned?.host_id, without: unfit }),
+    ).catch((error: unknown) => {
+      // No other host has room: what the first one said is the reason.
+      throw unfit.values().next().value ?? error
+    })
     const body: HostCreate = {
       id: placed.id,
       app: appRef(app),
@@ -61,31 +63,29 @@ export async function createMachine(
       owner: options.owner,
       ...(secrets ? { secrets } : {}),
     }
+    let machine: Machine
     try {
-      const machine = await callHost<Machine>(ctx, placed, {
+      machine = await callHost<Machine>(ctx, placed, {
         method: 'POST',
         path: '/v1/machines',
         body,
         timeoutMs: createTimeoutMs,
         source: options.source ?? 'user',
       })
-      await setPlacementStatus(ctx, placed.id, 'placed')
-      await remember(ctx, machine)
-      await markDeployed(ctx, app)
-      if (secrets) await notePushed(ctx, app, placed.host_id, secrets.version)
-      return machine
     } catch (error) {
-      const unknown = isFault(error, 'host_unreachable')
-      if (unknown) await setPlacementStatus(ctx, placed.id, 'doomed')
-      else await erasePlacement(ctx, placed.id)
-      const elsewhere = unknown || isFault(error, 'insufficient_capacity')
+      // Whatever the host may have kept of it, the janitor destroys; what it never made, it forgets.
+      await setPlacementStatus(ctx, placed.id, 'doomed')
+      const elsewhere =
+        isFault(error, 'host_unreachable') || isFault(error, 'insufficient_capacity')
       if (!elsewhere || pinned || attempt >= hostsTriedMax) throw error
-      ctx.log.warn(
-        { host: placed.host_id, machine: placed.id },
-        'create failed, trying another host',
-      )
-      silent.add(placed.host_id)
+      ctx.log.warn({ host: placed.host_id, machine: placed.id }, 'create failed, trying another')
+      unfit.set(placed.host_id, error)
+      continue
     }
+    await confirmPlacement(ctx, machine)
+    if (app.status === 'pending') await markDeployed(ctx, app)
+    if (secrets) await notePushed(ctx, app, placed.host_id, secrets.version)
+    return machine
   }
 }
 
@@ -132,7 +132,11 @@ async function reserve(
   ctx: ControlContext,
   app: AppRecord,
   { input, guest }: CheckedInput,
-  where: { preferences: string[]; pinned: string | undefined; without: ReadonlySet<string> },
+  where: {
+    preferences: string[]
+    pinned: string | undefined
+    without: ReadonlyMap<string, unknown>
+  },
 ): Promise<HostRef & { id: string; name: string; region: string }> {
   const neighbours = await hostsOfApp(ctx, app)
   if (neighbours.length >= limits.machinesPerAppMax) {

@@ -103,6 +103,22 @@ export async function setPlacementStatus(
     .execute()
 }
 
+/** Last step of a create, in one write: the host has the machine, and this is what it said. */
+export async function confirmPlacement(ctx: Store, machine: Machine): Promise<void> {
+  await ctx.db
+    .updateTable('machine_placements')
+    .set({ status: 'placed', last_known: JSON.stringify(memoryOf(machine)) })
+    .where('machine_id', '=', machine.id)
+    .where('status', '=', 'placing')
+    .execute()
+}
+
+/** What is kept of a machine: never the nonce, and only the newest events. */
+function memoryOf(machine: Machine): Omit<Machine, 'nonce'> {
+  const { nonce: _, ...rest } = machine
+  return { ...rest, events: machine.events.slice(0, 20) }
+}
+
 /** Forgets a placement whose machine was never made. */
 export async function erasePlacement(ctx: Store, id: string): Promise<void> {
   await ctx.db.deleteFrom('machine_placements').where('machine_id', '=', id).execute()
@@ -140,17 +156,13 @@ export async function abandonedPlacements(
 
 const remembered = new WeakMap<object, Map<string, string>>()
 
-/**
- * Keeps the host's last answer about a machine, written only when something changed. The nonce is never kept, and only
- * the newest events are.
- */
+/** Keeps the host's last answer about a machine, written only when something changed. */
 export async function remember(ctx: Store, machine: Machine): Promise<void> {
   let marks = remembered.get(ctx.db)
   if (!marks) remembered.set(ctx.db, (marks = new Map()))
   const mark = `${machine.instance_id} ${machine.state} ${machine.updated_at} ${machine.cordoned}`
   if (marks.get(machine.id) === mark) return
-  const { nonce: _, ...rest } = machine
-  const copy = { ...rest, events: machine.events.slice(0, 20) }
+  const copy = memoryOf(machine)
   const gone = machine.state === 'destroyed'
   await ctx.db
     .updateTable('machine_placements')

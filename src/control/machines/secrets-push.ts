@@ -4,6 +4,10 @@ import type { ControlContext } from '../context.ts'
 import { callHost, type HostRef } from '../hosts/index.ts'
 import { hostsOfApp } from './placements.ts'
 
+/** What this process has written down already, so that a create does not write it again. */
+const noted = new Map<string, number>()
+const notedMax = 100_000
+
 /** Remembers that a host holds at least this version. */
 export async function notePushed(
   ctx: ControlContext,
@@ -11,6 +15,9 @@ export async function notePushed(
   hostId: string,
   version: number,
 ): Promise<void> {
+  const key = `${app.id} ${hostId}`
+  // Version 0 is an app without secrets: what a host holds without being told.
+  if (version <= (noted.get(key) ?? 0)) return
   await ctx.db
     .insertInto('secret_pushes')
     .values({ app_id: app.id, host_id: hostId, version })
@@ -20,6 +27,8 @@ export async function notePushed(
       })),
     )
     .execute()
+  if (noted.size >= notedMax) noted.clear()
+  noted.set(key, version)
 }
 
 /**
