@@ -1,6 +1,7 @@
 import {
   chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -94,8 +95,10 @@ export async function openWorkshop(): Promise<Workshop> {
         .join('\n'),
     close: async () => {
       await runOk('ip', ['netns', 'delete', netns])
-      // The driver may still be emptying its trash.
-      rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
+      // A driver that still empties its trash makes a removal stop half way, without an error.
+      while (existsSync(dir)) {
+        rmSync(dir, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
+      }
     },
   }
 }
