@@ -61,8 +61,8 @@ export async function startControl(settings: ControlSettings, serve: Serve): Pro
   })
   const watch = roster.watch({
     regions: settings.regions,
-    onRow: () => {},
-    onForget: () => {},
+    onRow: (row) => ctx.hosts.noteMachine(row),
+    onForget: ({ id }) => ctx.hosts.forgetMachine(id),
     onHost: (row) => ctx.hosts.note(row),
   })
   const doors = await serve(ctx)

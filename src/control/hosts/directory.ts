@@ -1,6 +1,6 @@
 import type { Clock } from '#core/clock.ts'
 import { messageOf } from '#core/fault.ts'
-import { hostRowSchema, type HostRow } from '#spec/roster.ts'
+import { hostRowSchema, type HostRow, type MachineRow } from '#spec/roster.ts'
 import type { Logger } from '#sys/log.ts'
 import type { Db } from '../store/index.ts'
 
@@ -17,6 +17,10 @@ export interface HostDirectory {
   reachable(id: string): boolean
   /** Takes a heartbeat, or what the host said when asked. Kept in memory at once and in the table soon after. */
   note(row: HostRow): void
+  /** Takes or forgets what a host announces of a machine: newer than what it answered last, when it is silent. */
+  noteMachine(row: MachineRow): void
+  forgetMachine(id: string): void
+  machineRow(id: string): MachineRow | undefined
   /** Where its API answers: what it announced last, otherwise what was written down with a placement. */
   apiOf(id: string, recorded: string): string
   /** Writes what changed since the last write. */
@@ -35,6 +39,7 @@ export async function openHostDirectory(options: {
   const hosts = new Map<string, KnownHost>()
   const written = new Map<string, string>()
   const changed = new Set<string>()
+  const machines = new Map<string, MachineRow>()
   for (const saved of await db.selectFrom('hosts').selectAll().execute()) {
     const row = hostRowSchema.safeParse(saved.row)
     if (row.success) hosts.set(saved.id, { row: row.data, heardAt: 0 })
@@ -46,6 +51,9 @@ export async function openHostDirectory(options: {
     get: (id) => hosts.get(id),
     reachable: (id) => clock.now() - (hosts.get(id)?.heardAt ?? 0) < reachableMs,
     apiOf: (id, recorded) => hosts.get(id)?.row.api ?? recorded,
+    noteMachine: (row) => void machines.set(row.id, row),
+    forgetMachine: (id) => void machines.delete(id),
+    machineRow: (id) => machines.get(id),
     note(row) {
       hosts.set(row.host, { row, heardAt: clock.now() })
       // Only what outlives a heartbeat is worth a write.

@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { after, before, beforeEach, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { Fault, isFault } from '#core/fault.ts'
+import type { MachineRow } from '#spec/roster.ts'
 import { createApp, getApp, setSecrets, type AppRecord } from '../apps/index.ts'
 import { openHostDirectory } from '../hosts/index.ts'
 import { ensureOrg } from '../orgs/index.ts'
@@ -210,6 +211,10 @@ test('MCH-81: machines of a silent host are shown as last known, and the others 
     const away = listed.find((one) => one.host_status === 'unreachable')
     assert.ok(away)
     assert.deepEqual(away.config, config)
+    const announced = { id: away.id, state: 'stopping' } as MachineRow
+    ctx.hosts.noteMachine(announced)
+    assert.equal((await getMachine(ctx, app, away.id)).state, 'stopping', 'as announced last')
+    ctx.hosts.forgetMachine(away.id)
     assert.equal((await getMachine(ctx, app, away.id)).host_status, 'unreachable')
     await assert.rejects(machineAction(ctx, app, away.id, 'stop'), (error) =>
       isFault(error, 'host_unreachable'),

@@ -66,7 +66,7 @@ async function machinesOfHost(
     })
   } catch (error) {
     ctx.log.warn({ host: host.host_id, error: messageOf(error) }, 'host did not list its machines')
-    return known([...gone, ...living.map((placement) => unreachable(placement))])
+    return known([...gone, ...living.map((placement) => unreachable(ctx, placement))])
   }
   const byId = new Map(answer.map((machine) => [machine.id, machine]))
   const shown: (Machine | undefined)[] = [...gone]
@@ -97,11 +97,15 @@ export function withoutNonce(machine: Machine): Machine {
 const lastKnown = (placement: MachinePlacement): Machine | undefined =>
   placement.last_known ?? undefined
 
-/** MCH-81: the config stays in `incomplete_config` too, where clients look for it. */
-function unreachable(placement: MachinePlacement): Machine | undefined {
+/**
+ * MCH-81: as the host answered last, in the state it announced last. The config is in `incomplete_config` too, where clients
+ * look for it.
+ */
+function unreachable(ctx: ControlContext, placement: MachinePlacement): Machine | undefined {
   const machine = lastKnown(placement)
   if (!machine) return undefined
-  const shown = { ...machine, host_status: 'unreachable' as const }
+  const state = ctx.hosts.machineRow(placement.machine_id)?.state ?? machine.state
+  const shown = { ...machine, state, host_status: 'unreachable' as const }
   return Object.assign(shown, { incomplete_config: machine.config })
 }
 
@@ -146,7 +150,8 @@ export async function getMachine(
     return withoutNonce(machine)
   } catch (error) {
     if (isFault(error, 'host_unreachable')) {
-      const machine = placement.status === 'gone' ? lastKnown(placement) : unreachable(placement)
+      const machine =
+        placement.status === 'gone' ? lastKnown(placement) : unreachable(ctx, placement)
       if (machine) return machine
     }
     if (!isFault(error, 'not_found')) throw error
