@@ -85,6 +85,12 @@ test('control serves with the bus down; killed with -9 and started again, nothin
   const [refused, why] = await call('POST', '/v1/apps/kept/machines', { config: { image: 'x' } })
   assert.equal(refused, 412)
   assert.match(JSON.stringify(why), /could not reserve resource for machine/)
+  await pg.restart(async () => {
+    const [down, text] = await call('GET', '/v1/apps')
+    assert.equal(down, 500)
+    assert.match(JSON.stringify(text), /the database does not answer/)
+  })
+  assert.equal((await call('GET', '/v1/apps'))[0], 200, 'it goes on when the database is back')
   second.kill('SIGTERM')
   assert.equal(await ended(second), 0, 'it stops cleanly when told to')
 })

@@ -6,6 +6,7 @@ import { ulid } from '#core/ids.ts'
 import { limits } from '#core/limits.ts'
 import { verifyHeader } from '#control/auth/index.ts'
 import type { ControlContext } from '#control/index.ts'
+import { isDatabaseDown } from '#control/store/index.ts'
 import { appRoutes } from './apps.ts'
 import { buildContextPath, buildRoutes } from './builds.ts'
 import { cloudRoutes } from './cloud.ts'
@@ -75,7 +76,9 @@ function answerError(c: Request, error: unknown): Response {
   const fault = isFault(error) ? error : undefined
   if (!fault || fault.code === 'internal') {
     ctx.log.error({ requestId, path: c.req.path, err: error }, 'a request failed')
-    const text = `something went wrong inside Hangar; request ${requestId} is in the log of control`
+    const text = isDatabaseDown(error)
+      ? `the database does not answer; machines keep running, try again in a moment (request ${requestId})`
+      : `something went wrong inside Hangar; request ${requestId} is in the log of control`
     return Response.json(
       { error: text, status: 'internal' },
       { status: 500, headers: { 'fly-request-id': requestId } },

@@ -78,3 +78,12 @@ export function isUniqueViolation(error: unknown, constraint?: string): boolean 
   const e = error as { code?: unknown; constraint?: unknown }
   return e?.code === '23505' && (constraint === undefined || e.constraint === constraint)
 }
+
+const lostCodes = ['ECONNREFUSED', 'ECONNRESET', 'ENOENT', 'EPIPE', '57P01', '57P02', '57P03']
+
+/** True when the server could not be asked: it is down, starting, or was stopped in the middle. */
+export function isDatabaseDown(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: unknown }
+  if (typeof code === 'string' && lostCodes.includes(code)) return true
+  return /^(Connection terminated|timeout exceeded when trying to connect)/.test(String(message))
+}

@@ -1,3 +1,10 @@
-export { connectDatabase, isUniqueViolation, migrate, openDatabase, type Db } from './database.ts'
+export {
+  connectDatabase,
+  isDatabaseDown,
+  isUniqueViolation,
+  migrate,
+  openDatabase,
+  type Db,
+} from './database.ts'
 export { loadSecretBox, secretBox, type SecretBox } from './secret-box.ts'
 export type { BuildStatus, Database, PlacementStatus, TokenScope, VolumeOptions } from './schema.ts'

@@ -8,6 +8,8 @@ import { connectDatabase, type Db } from './database.ts'
 export interface TestPostgres {
   url: string
   db: Db
+  /** Stops the server without warning, and starts it again after `meanwhile`. */
+  restart(meanwhile: () => Promise<void>): Promise<void>
   close(): Promise<void>
 }
 
@@ -47,25 +49,26 @@ export async function startTestPostgres(): Promise<TestPostgres> {
     '--locale=C',
   ])
   const options = `-c listen_addresses='' -c unix_socket_directories=${dir} -c fsync=off`
-  await as(`${bin}/pg_ctl`, [
-    '-D',
-    data,
-    '-w',
-    '-s',
-    '-l',
-    join(dir, 'log'),
-    '-o',
-    options,
-    'start',
-  ])
+  const control = (...args: string[]) => as(`${bin}/pg_ctl`, ['-D', data, '-w', '-s', ...args])
+  const start = () => control('-l', join(dir, 'log'), '-o', options, 'start')
+  const stop = () => control('-m', 'immediate', 'stop')
+  await start()
   const url = `postgres://hangar@/postgres?host=${dir}`
   const db = await connectDatabase(url, pino({ level: 'silent' }))
   return {
     url,
     db,
+    restart: async (meanwhile) => {
+      await stop()
+      try {
+        await meanwhile()
+      } finally {
+        await start()
+      }
+    },
     close: async () => {
       await db.destroy()
-      await as(`${bin}/pg_ctl`, ['-D', data, '-w', '-s', '-m', 'immediate', 'stop'])
+      await stop()
       rmSync(dir, { recursive: true, force: true })
     },
   }
