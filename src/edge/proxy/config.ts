@@ -106,8 +106,6 @@ function frontend(
   return `frontend ${door} from base
   bind 0.0.0.0:${port}${tls}${ipv6 ? `\n  bind [::]:${port} v6only${tls}` : ''}
   unique-id-format %[date(0,ms),bytes(2,6),hex]%[rand,bytes(4,4),hex]%[rand,bytes(5,3),hex]-${region}
-  http-request set-var(txn.host) req.hdr(host),host_only,lower
-  http-request set-var(txn.slot) var(txn.host),map_str(${map})
   http-request del-header fly-replay- -m beg
   http-request del-header fly-preferred-instance-unavailable
   http-request set-header fly-client-ip %[src]
@@ -125,19 +123,24 @@ function frontend(
   http-response add-header via "2 fly.io" if { fc_http_major 2 }
   http-response add-header via "1.1 fly.io" unless { fc_http_major 2 }
   http-response set-header fly-request-id %[unique-id]
-  use_backend %[var(txn.slot)] if { var(txn.slot) -m found }
+  # A name that is in no map names no backend, and falls to the default.
+  use_backend %[req.hdr(host),host_only,lower,map_str(${map})]
   default_backend unknown
 `
 }
+
+const hostVariable = 'http-request set-var(txn.host) req.hdr(host),host_only,lower'
 
 /** What HAProxy says by itself, with no process of ours alive. */
 function answers({ httpsPort, paths }: ProxyConfig): string {
   const port = httpsPort === 443 ? '' : `:${httpsPort}`
   return `backend ${forceHttpsBackend} from base
   # PRX-11
+  ${hostVariable}
   http-request redirect location https://%[var(txn.host)]${port}%[pathq] code 301
 
 backend unknown from base
+  ${hostVariable}
   http-request set-var(txn.shown) 'var(txn.host),regsub("[^a-z0-9.-]",,g)'
   http-request set-var(txn.app) var(txn.shown),field(1,.)
   http-request return status 404 content-type "text/html; charset=utf-8" lf-file ${paths.unknownHtml} if { req.hdr(accept) -m sub text/html }
