@@ -1,3 +1,4 @@
+import { systemClock } from '#core/clock.ts'
 import { Transform } from 'node:stream'
 import { Fault } from '#core/fault.ts'
 import { humanBytes } from './age.ts'
@@ -45,10 +46,10 @@ export async function buildImage(
     ...(input.target ? { target: input.target } : {}),
     ...(input.label ? { label: input.label } : {}),
   })
-  const startedAt = Date.now()
+  const startedAt = systemClock.now()
   const body = context.pack().pipe(
     countBytes((sent) => {
-      const seconds = ((Date.now() - startedAt) / 1000).toFixed(1)
+      const seconds = ((systemClock.now() - startedAt) / 1000).toFixed(1)
       say(io, `Sent ${context.files} files, ${humanBytes(sent)} in ${seconds} s`)
     }),
   )

@@ -4,7 +4,7 @@ import { verbs } from './commands/index.ts'
 import { makeCall } from './call.ts'
 import { globalFlags } from './flags.ts'
 import { helpFor, helpForAll } from './help.ts'
-import { colorsOf, complain, processIo, say, type Io } from './io.ts'
+import { colorsOf, complain, outputClosed, processIo, say, type Io } from './io.ts'
 import { Cancelled } from './prompt.ts'
 import { findCommand, findVerb, splitGlobals } from './resolve.ts'
 
@@ -20,6 +20,7 @@ export async function main(argv: readonly string[], io: Io = processIo()): Promi
   try {
     return await dispatch(argv, io)
   } catch (error) {
+    if (io.signal.reason === outputClosed) return 0
     if (io.signal.aborted || error instanceof Cancelled) return interrupted
     complain(io, `${colorsOf(io).red('Error:')} ${messageOf(error)}`)
     const expected = isFault(error) || (error as NodeJS.ErrnoException).syscall !== undefined

@@ -18,12 +18,15 @@ export interface Io {
   signal: AbortSignal
 }
 
+/** Why the signal is aborted when nobody reads on: no error. */
+export const outputClosed = new Error('nobody reads the output any more')
+
 /** The Io of this process. Ctrl-C aborts the signal once; a second one ends the process at once. */
 export function processIo(): Io {
   const abort = new AbortController()
   process.once('SIGINT', () => abort.abort(new Error('interrupted')))
   // `hangar logs | head`: the reader has seen enough.
-  process.stdout.on('error', () => abort.abort(new Error('output closed')))
+  process.stdout.on('error', () => abort.abort(outputClosed))
   const outIsTerminal = isatty(1)
   const inIsTerminal = isatty(0)
   return {

@@ -1,7 +1,6 @@
 import { readFileSync, statSync } from 'node:fs'
 import { Fault } from '#core/fault.ts'
 import { shellSplit } from '#spec/shell-split.ts'
-import { presets } from '#spec/guest-size.ts'
 import type { MachineConfig, MachineFile } from '#spec/machine-config.ts'
 import { keyValues } from './arguments.ts'
 import type { Flag, FlagValues } from './command.ts'
@@ -161,6 +160,3 @@ function filesOf(flags: FlagValues): MachineFile[] {
     ...list('file-secret', (secret_name) => ({ secret_name })),
   ]
 }
-
-/** The sizes there are, for messages. */
-export const sizeNames = (): string => [...presets.keys()].join(', ')

@@ -1,3 +1,4 @@
+import { systemClock, type Clock } from '#core/clock.ts'
 import { isFault, Fault } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
@@ -80,13 +81,13 @@ export async function waitForMachine(
     id: string
     states: readonly string[]
     timeoutMs: number
-    now?: () => number
+    clock?: Clock
   },
 ): Promise<void> {
-  const { app, id, states, timeoutMs, now = Date.now } = options
-  const deadline = now() + timeoutMs
+  const { app, id, states, timeoutMs, clock = systemClock } = options
+  const deadline = clock.now() + timeoutMs
   for (;;) {
-    const seconds = Math.max(1, Math.min(60, Math.ceil((deadline - now()) / 1000)))
+    const seconds = Math.max(1, Math.min(60, Math.ceil((deadline - clock.now()) / 1000)))
     const query = [...states.map((state) => `state=${part(state)}`), `timeout=${seconds}`].join('&')
     try {
       await api.get(`${machinePath(app, id)}/wait?${query}`)
@@ -94,7 +95,7 @@ export async function waitForMachine(
     } catch (error) {
       if (states.includes('destroyed') && isFault(error, 'not_found')) return
       if (!isFault(error, 'wait_timeout')) throw error
-      if (now() >= deadline) {
+      if (clock.now() >= deadline) {
         throw new Fault(
           'wait_timeout',
           `machine ${id} did not become ${states.join(' or ')} in ${Math.round(timeoutMs / 1000)} s; see: hangar machine status ${id} -a ${app} and hangar logs -a ${app}`,

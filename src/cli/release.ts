@@ -2,6 +2,7 @@ import { isFault, Fault } from '#core/fault.ts'
 import { systemClock } from '#core/clock.ts'
 import type { DeployProgress, Release } from '#spec/release.ts'
 import { part, type Api } from './api.ts'
+import { withJitter } from './jitter.ts'
 import { colorsOf, complain, say, type Io } from './io.ts'
 
 const retryMs = { first: 250, most: 5_000 }
@@ -41,7 +42,7 @@ export async function followRelease(
       )
     }
     const waitMs = Math.min(retryMs.first * 2 ** retries, retryMs.most)
-    await systemClock.sleep(waitMs * (0.5 + Math.random() / 2), io.signal)
+    await systemClock.sleep(withJitter(waitMs), io.signal)
   }
 }
 

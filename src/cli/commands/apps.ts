@@ -1,3 +1,4 @@
+import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { generatedName } from '#core/ids.ts'
 import type { App } from '#spec/app.ts'
@@ -34,7 +35,7 @@ async function runList({ io, flags, api }: Call): Promise<number> {
       name,
       organization.slug,
       status,
-      latest[i] ? relativeTime(latest[i].created_at, Date.now()) : '',
+      latest[i] ? relativeTime(latest[i].created_at, systemClock.now()) : '',
     ]),
   })
   return 0

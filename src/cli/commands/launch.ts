@@ -107,7 +107,7 @@ async function createApp({ io, flags }: Call, api: Api, plan: LaunchPlan): Promi
 
 /** Writes fly.toml; a copied one is left as it is written where nothing of it changes. */
 function writeConfig(
-  { io, flags }: Call,
+  { flags }: Call,
   options: {
     folder: string
     source: LaunchSource

@@ -2,6 +2,7 @@ import { Fault, isFault } from '#core/fault.ts'
 import { systemClock } from '#core/clock.ts'
 import type { LogLine } from '#spec/host-api.ts'
 import { part, type Api } from '../api.ts'
+import { withJitter } from '../jitter.ts'
 import { getApp } from '../apps.ts'
 import type { Call, Command } from '../command.ts'
 import { aboutApp, jsonFlag, regionFlag } from '../flags.ts'
@@ -106,7 +107,7 @@ async function followLogs(
       if (!told) complain(io, `${error.message}; trying again`)
       told = true
     }
-    await systemClock.sleep(waitMs * (0.5 + Math.random() / 2), io.signal)
+    await systemClock.sleep(withJitter(waitMs), io.signal)
     waitMs = Math.min(waitMs * 2, retryMs.most)
     if (io.signal.aborted) throw new Fault('timeout', 'interrupted')
   }

@@ -1,3 +1,4 @@
+import { systemClock } from '#core/clock.ts'
 import type { Machine } from '#spec/machine.ts'
 import { relativeTime } from '../age.ts'
 import { getApp } from '../apps.ts'
@@ -97,7 +98,7 @@ async function runStatus(call: Call): Promise<number> {
       rows: machine.checks.map((check) => [
         check.name,
         check.status,
-        relativeTime(check.updated_at, Date.now()),
+        relativeTime(check.updated_at, systemClock.now()),
         check.output,
       ]),
     })

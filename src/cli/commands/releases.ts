@@ -1,3 +1,4 @@
+import { systemClock } from '#core/clock.ts'
 import { relativeTime } from '../age.ts'
 import { getApp, listReleases } from '../apps.ts'
 import type { Call, Command } from '../command.ts'
@@ -37,7 +38,7 @@ async function runReleases(call: Call): Promise<number> {
       release.status,
       release.description,
       release.user,
-      relativeTime(release.created_at, Date.now()),
+      relativeTime(release.created_at, systemClock.now()),
       ...(withImage ? [release.image_ref ?? ''] : []),
     ]),
   })

@@ -1,3 +1,4 @@
+import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import type { Volume, VolumeInput } from '#spec/volume.ts'
 import { relativeTime } from '../age.ts'
@@ -48,7 +49,7 @@ async function runList(call: Call): Promise<number> {
       volume.zone,
       String(volume.encrypted),
       volume.attached_machine_id ?? '',
-      relativeTime(volume.created_at, Date.now()),
+      relativeTime(volume.created_at, systemClock.now()),
     ]),
   })
   if (volumes.some(({ host_status }) => host_status === 'unreachable')) {
