@@ -1,8 +1,9 @@
 import http from 'node:http'
+import https from 'node:https'
 import type { Readable } from 'node:stream'
 import { Fault, faultCodes, type FaultCode } from '#core/fault.ts'
 
-/** Where an HTTP server listens: `unix:/path` or `http://address:port`. */
+/** Where an HTTP server listens: `unix:/path`, `http://address:port` or `https://name:port`. */
 export type HttpTarget = string
 
 export interface HttpRequest {
@@ -28,6 +29,7 @@ export interface HttpAnswer {
 
 // Keep-alive, so that a chatty pair of roles does not open a connection per call.
 const agent = new http.Agent({ keepAlive: true, maxSockets: 64 })
+const secureAgent = new https.Agent({ keepAlive: true, maxSockets: 64 })
 
 /** One request; resolves when the head of the answer is there. Connection errors reject as they are. */
 export function httpRequest(target: HttpTarget, request: HttpRequest): Promise<HttpAnswer> {
@@ -45,16 +47,17 @@ export function httpRequest(target: HttpTarget, request: HttpRequest): Promise<H
     headers['content-type'] ??= raw ? 'application/octet-stream' : 'application/json'
     headers['content-length'] = String(Buffer.byteLength(payload))
   }
+  const secure = target.startsWith('https:')
   const where = target.startsWith('unix:')
     ? { socketPath: target.slice(5) }
-    : { hostname: new URL(target).hostname, port: new URL(target).port || 80 }
+    : { hostname: new URL(target).hostname, port: new URL(target).port || (secure ? 443 : 80) }
   return new Promise((resolve, reject) => {
-    const outgoing = http.request({
+    const outgoing = (secure ? https : http).request({
       ...where,
       method: request.method,
       path: request.path,
       headers,
-      agent: request.ownConnection ? false : agent,
+      agent: request.ownConnection ? false : secure ? secureAgent : agent,
       ...(request.signal ? { signal: request.signal } : {}),
     })
     if (request.timeoutMs) {
