@@ -80,6 +80,8 @@ async function askServer(place: Place, signal: AbortSignal, request: Ask): Promi
       method,
       path,
       signal,
+      // A person may think for a minute between two requests: a pooled connection would be dead by then.
+      ownConnection: true,
       headers: { authorization: `Bearer ${place.token}`, ...headers },
       ...(body === undefined ? {} : { body }),
       ...(patient ? {} : { timeoutMs: answerTimeoutMs }),
@@ -104,6 +106,13 @@ const cutOff = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT'])
 
 function translate(error: unknown, place: Place): unknown {
   const code = (error as NodeJS.ErrnoException).code ?? ''
+  if (/CERT|TLS|SIGNATURE/.test(code)) {
+    return new Fault(
+      'host_unreachable',
+      `the certificate of ${place.api} is not trusted (${code}); name its authority with NODE_EXTRA_CA_CERTS=FILE`,
+      { cause: error },
+    )
+  }
   if (notThere.has(code)) {
     return new Fault(
       'host_unreachable',
