@@ -15,10 +15,16 @@ import { openHostDirectory } from './hosts/index.ts'
 import { loadSecretBox } from './store/index.ts'
 import { startTestPostgres } from './store/test-support.ts'
 
+/** The app's name, and its id: hosts answer to both. */
+interface Owned {
+  app: string
+  appId: string
+}
+
 export interface FakeHost {
   id: string
-  machines: Map<string, Machine & { app: string }>
-  volumes: Map<string, Volume & { app: string }>
+  machines: Map<string, Machine & Owned>
+  volumes: Map<string, Volume & Owned>
   secrets: Map<string, AppSecrets>
   creates: HostCreate[]
   calls: string[]
@@ -191,7 +197,7 @@ function act(host: FakeHost, request: http.IncomingMessage, body: unknown): unkn
   if (id === undefined && request.method === 'POST') return createMachine(host, body as HostCreate)
   if (id === undefined) {
     const app = url.searchParams.get('app')
-    return [...host.machines.values()].filter((machine) => machine.app === app)
+    return [...host.machines.values()].filter((one) => one.app === app || one.appId === app)
   }
   const machine = host.machines.get(id)
   if (!machine) throw new Fault('not_found', `machine not found: ${id}`)
@@ -228,7 +234,8 @@ function createMachine(host: FakeHost, create: HostCreate): Machine {
   const version = ulid()
   const machine = {
     id: create.id,
-    app: create.app.id,
+    app: create.app.name,
+    appId: create.app.id,
     name: create.input.name ?? '',
     state: create.input.skip_launch ? ('stopped' as const) : ('started' as const),
     region: create.input.region ?? '',
@@ -309,7 +316,8 @@ function actOnVolume(
     const { id: made, app, input } = body as HostVolumeCreate
     const volume = {
       id: made,
-      app: app.id,
+      app: app.name,
+      appId: app.id,
       name: input.name,
       state: 'created' as const,
       size_gb: input.size_gb ?? 3,
@@ -328,7 +336,8 @@ function actOnVolume(
     return volume
   }
   if (id === undefined) {
-    return [...host.volumes.values()].filter((one) => one.app === url.searchParams.get('app'))
+    const app = url.searchParams.get('app')
+    return [...host.volumes.values()].filter((one) => one.app === app || one.appId === app)
   }
   const volume = host.volumes.get(id)
   if (!volume) throw new Fault('not_found', `volume not found: ${id}`)

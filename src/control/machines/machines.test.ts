@@ -154,7 +154,7 @@ test('a machine that a host made without telling us is destroyed when the host a
   const input = { config: { image: 'debian' } }
   await assert.rejects(createMachine(ctx, app, input, owner), Fault)
   const ghosts = control.hosts.flatMap((one) =>
-    [...one.machines.values()].filter((machine) => machine.app === app.id),
+    [...one.machines.values()].filter((machine) => machine.appId === app.id),
   )
   assert.equal(ghosts.length, 2, 'both hosts were tried and both made one')
   assert.deepEqual(await listMachines(ctx, app, { includeDeleted: true }), [])
