@@ -37,8 +37,9 @@ export async function chooseState(options: {
       const placed = first
         ? { ...place, http_port: ports.http, https_port: ports.https }
         : await ownPorts(place, ports, taken, places)
-      if (known === -1) places.push(placed)
-      else places[known] = placed
+      const woken = await withWakerPort(placed, taken)
+      if (known === -1) places.push(woken)
+      else places[known] = woken
     }
   }
   const state: CloudState = {
@@ -103,12 +104,19 @@ async function ownPorts(
   return { ...place, http_port: http, https_port: https }
 }
 
+async function withWakerPort(place: Place, taken: Set<number>): Promise<Place> {
+  if (place.waker_port !== 0) return place
+  const port = await chooseFreePort(4300, taken, '127.0.0.1')
+  taken.add(port)
+  return { ...place, waker_port: port }
+}
+
 function newPlace(options: { id: string; region: string; others: readonly Place[] }): Place {
   const { id, region, others } = options
   let number: number
   do number = randomInt(1, 0xffffffff)
   while (others.some((place) => place.number === number))
-  return { id, region, number, ipv4_block: freeBlock(others), http_port: 0, https_port: 0 }
+  return { id, region, number, ipv4_block: freeBlock(others), http_port: 0, https_port: 0, waker_port: 0 }
 }
 
 /** A /16 of 10/8 that neither an interface of this machine nor another place of this cloud touches. */
@@ -138,5 +146,5 @@ function localCidrs(): string[] {
 
 const portsOf = (cloud: CloudState): number[] => [
   ...Object.values(cloud.ports),
-  ...cloud.places.flatMap((place) => [place.http_port, place.https_port]),
+  ...cloud.places.flatMap((place) => [place.http_port, place.https_port, place.waker_port]),
 ]

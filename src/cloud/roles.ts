@@ -146,7 +146,6 @@ export const hostSocket = (home: Home, place: Place): string => home.socket(host
 
 export function edgePart(world: World, place: Place): Part {
   const { home, config } = world
-  const wakerPath = home.socket(`waker-${place.id}`)
   const settings: EdgeSettings = {
     id: place.id,
     region: place.region,
@@ -161,7 +160,7 @@ export function edgePart(world: World, place: Place): Part {
     hold_ms: config.edge.hold_ms,
     ca_cert_file: home.ca.cert,
     ca_key_file: home.ca.key,
-    waker_socket: wakerPath,
+    waker_port: place.waker_port,
   }
   const ready = { host: `ready.${config.domain}` }
   // Made when the first edge is started by us, not before: an adopted edge listens on the one it was given.
@@ -173,12 +172,12 @@ export function edgePart(world: World, place: Place): Part {
     needs: ['nats'],
     settings,
     handDown: () => {
-      waker ??= openWakerSocket(wakerPath)
+      waker ??= openWakerSocket(place.waker_port)
       return { fds: [waker.fd], env: { HANGAR_WAKER_FD: '3' } }
     },
     // HAProxy answers even while its edge is dead; a word from the waker means that the edge lives.
     probe: async () =>
-      (await answers(`unix:${wakerPath}`, '/', ready)) > 0 &&
+      (await answers(`http://127.0.0.1:${place.waker_port}`, '/', ready)) > 0 &&
       (await answers(`http://127.0.0.1:${place.http_port}`, '/', ready)) > 0,
   })
 }

@@ -33,6 +33,7 @@ const placeSchema = z.object({
   ipv4_block: z.string(),
   http_port: z.int(),
   https_port: z.int(),
+  waker_port: z.int(),
 })
 export type Place = z.infer<typeof placeSchema>
 

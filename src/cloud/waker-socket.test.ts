@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import http from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { test } from 'node:test'
+import { chooseFreePort } from '#sys/ports.ts'
 import { openWakerSocket, type WakerSocket } from './waker-socket.ts'
 
 /** Stands for an edge: serves its own pid on the inherited descriptor. */
@@ -21,9 +19,9 @@ async function startChild(socket: WakerSocket) {
   return started
 }
 
-function ask(socketPath: string): Promise<string> {
+function ask(port: number): Promise<string> {
   return new Promise((resolve, reject) => {
-    const request = http.get({ socketPath, path: '/', agent: false }, (answer) => {
+    const request = http.get({ host: '127.0.0.1', port, path: '/', agent: false }, (answer) => {
       let text = ''
       answer.on('data', (chunk: Buffer) => (text += chunk.toString()))
       answer.on('end', () => resolve(text))
@@ -33,11 +31,10 @@ function ask(socketPath: string): Promise<string> {
 }
 
 test('requests made while no edge lives wait and are served by the next one', async () => {
-  const dir = mkdtempSync(join(tmpdir(), 'hangar-waker-'))
-  const socket = openWakerSocket(join(dir, 'waker.sock'))
+  const socket = openWakerSocket(await chooseFreePort(24_300))
   try {
     // Before the first edge, too.
-    const early = ask(socket.path)
+    const early = ask(socket.port)
     const first = await startChild(socket)
     assert.equal(await early, String(first.pid))
 
@@ -45,7 +42,7 @@ test('requests made while no edge lives wait and are served by the next one', as
     await once(first, 'exit')
     let answered = 0
     const waiting = Array.from({ length: 50 }, () =>
-      ask(socket.path).then((text) => ((answered += 1), text)),
+      ask(socket.port).then((text) => ((answered += 1), text)),
     )
     await new Promise((resolve) => setTimeout(resolve, 200))
     assert.equal(answered, 0, 'the parent accepted a connection itself')
@@ -57,22 +54,14 @@ test('requests made while no edge lives wait and are served by the next one', as
     await once(second, 'exit')
   } finally {
     socket.close()
-    rmSync(dir, { recursive: true })
   }
 })
 
-test('a socket left by an earlier supervisor is replaced', () => {
-  const dir = mkdtempSync(join(tmpdir(), 'hangar-waker-'))
+test('a port that somebody has is a fault that says how to find out who', async () => {
+  const first = openWakerSocket(await chooseFreePort(24_400))
   try {
-    const old = openWakerSocket(join(dir, 'waker.sock'))
-    const fresh = openWakerSocket(join(dir, 'waker.sock'))
-    assert.notEqual(old.fd, fresh.fd)
-    old.close()
-    // The name belongs to the successor, and to an edge that outlives us.
-    assert.ok(existsSync(fresh.path))
-    fresh.close()
-    assert.ok(existsSync(fresh.path))
+    assert.throws(() => openWakerSocket(first.port), /ss -ltnp/)
   } finally {
-    rmSync(dir, { recursive: true })
+    first.close()
   }
 })

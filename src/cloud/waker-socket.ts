@@ -1,16 +1,14 @@
 import { spawnSync } from 'node:child_process'
-import { chmodSync, renameSync } from 'node:fs'
 import net from 'node:net'
 import { Fault } from '#core/fault.ts'
-import { removeFile } from '#sys/files.ts'
 
 /**
- * The waker's listening socket, owned by the supervisor so that it outlives every edge: while an edge is being started
- * again, cold requests wait in the backlog. We must never accept on it ourselves, and a listening server of Node would:
- * so the descriptor is only bound here, and listen(2) is called by a child on the same open socket.
+ * The waker's listening socket on 127.0.0.1, owned by the supervisor so that it outlives every edge: while an edge is
+ * being started again, cold requests wait in the backlog. We must never accept on it ourselves, and a listening server of
+ * Node would: so the descriptor is only bound here, and listen(2) is called by a child on the same open socket.
  */
 export interface WakerSocket {
-  readonly path: string
+  readonly port: number
   /** Handed to the edge as descriptor 3. */
   readonly fd: number
   close(): void
@@ -23,7 +21,7 @@ interface BoundHandle {
 
 /** What `node:cluster` itself uses to bind without listening; returns an error number instead of throwing. */
 const binder = net as unknown as {
-  _createServerHandle(path: string, port: -1, addressType: -1): BoundHandle | number
+  _createServerHandle(address: string, port: number, addressType: 4): BoundHandle | number
 }
 
 /** The kernel's usual upper limit (net.core.somaxconn): requests that wait while no edge accepts. */
@@ -34,17 +32,16 @@ const listenOnFd3 = `require('net').createServer().listen({ fd: 3, backlog: ${ba
 // A handle that nothing refers to is closed when it is collected.
 const held = new Set<BoundHandle>()
 
-/** Binds and listens at `path`, replacing a socket that an earlier supervisor left there. */
-export function openWakerSocket(path: string): WakerSocket {
-  // libuv removes the name it bound when we end; the edge lives on and needs its name, so that is another one.
-  const boundAs = `${path}.new`
-  removeFile(boundAs)
-  const handle = binder._createServerHandle(boundAs, -1, -1)
+/** Binds and listens. A Fault when another program has the port, an edge that an earlier supervisor started included. */
+export function openWakerSocket(port: number): WakerSocket {
+  const handle = binder._createServerHandle('127.0.0.1', port, 4)
   if (typeof handle === 'number') {
-    throw new Fault('native_failed', `cannot bind the waker's socket ${path} (error ${handle})`)
+    throw new Fault(
+      'native_failed',
+      `cannot bind the waker's port ${port} on 127.0.0.1 (error ${handle}); see who has it: ss -ltnp`,
+    )
   }
   held.add(handle)
-  chmodSync(boundAs, 0o600)
   const listened = spawnSync(process.execPath, ['-e', listenOnFd3], {
     stdio: ['ignore', 'ignore', 'pipe', handle.fd],
     timeout: 10_000,
@@ -57,9 +54,8 @@ export function openWakerSocket(path: string): WakerSocket {
     close()
     throw new Fault(
       'native_failed',
-      `cannot listen on the waker's socket ${path}: ${listened.stderr?.toString().slice(-500)}`,
+      `cannot listen on the waker's port ${port}: ${listened.stderr?.toString().slice(-500)}`,
     )
   }
-  renameSync(boundAs, path)
-  return { path, fd: handle.fd, close }
+  return { port, fd: handle.fd, close }
 }
