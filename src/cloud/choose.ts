@@ -116,7 +116,15 @@ function newPlace(options: { id: string; region: string; others: readonly Place[
   let number: number
   do number = randomInt(1, 0xffffffff)
   while (others.some((place) => place.number === number))
-  return { id, region, number, ipv4_block: freeBlock(others), http_port: 0, https_port: 0, waker_port: 0 }
+  return {
+    id,
+    region,
+    number,
+    ipv4_block: freeBlock(others),
+    http_port: 0,
+    https_port: 0,
+    waker_port: 0,
+  }
 }
 
 /** A /16 of 10/8 that neither an interface of this machine nor another place of this cloud touches. */

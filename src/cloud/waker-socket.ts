@@ -16,6 +16,7 @@ export interface WakerSocket {
 
 interface BoundHandle {
   readonly fd: number
+  getsockname(out: { port?: number }): number
   close(): void
 }
 
@@ -35,10 +36,11 @@ const held = new Set<BoundHandle>()
 /** Binds and listens. A Fault when another program has the port, an edge that an earlier supervisor started included. */
 export function openWakerSocket(port: number): WakerSocket {
   const handle = binder._createServerHandle('127.0.0.1', port, 4)
-  if (typeof handle === 'number') {
+  if (typeof handle === 'number' || !isBound(handle, port)) {
+    if (typeof handle !== 'number') handle.close()
     throw new Fault(
       'native_failed',
-      `cannot bind the waker's port ${port} on 127.0.0.1 (error ${handle}); see who has it: ss -ltnp`,
+      `cannot bind the waker's port ${port} on 127.0.0.1; see who has it: ss -ltnp`,
     )
   }
   held.add(handle)
@@ -58,4 +60,10 @@ export function openWakerSocket(port: number): WakerSocket {
     )
   }
   return { port, fd: handle.fd, close }
+}
+
+/** libuv keeps a port that is taken to itself until listen(2), which would then take any port. */
+function isBound(handle: BoundHandle, port: number): boolean {
+  const name: { port?: number } = {}
+  return handle.getsockname(name) === 0 && name.port === port
 }

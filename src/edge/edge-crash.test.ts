@@ -24,7 +24,7 @@ describe('the edge, killed', () => {
   const haproxyPid = () => findDaemon(`${world.settings.dir}/haproxy.json`)?.pid
   before(async () => {
     world = await makeWorld({ slots: 64 })
-    socket = holdWakerSocket(world.settings.waker_socket)
+    socket = holdWakerSocket(world.settings.waker_port)
     edge = spawnEdge(world, socket.fd)
     await serving(edge)
     await world.host.add('m1', {})

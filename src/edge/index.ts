@@ -30,7 +30,7 @@ export interface Edge {
 /**
  * Runs an edge: HAProxy, the waker, and what keeps them as the roster says. Resolves once it serves; HAProxy's own words
  * are in the Fault when it cannot start. HAProxy's record is `<dir>/haproxy.json`; it outlives this process.
- * The waker listens on descriptor HANGAR_WAKER_FD when the parent hands one down, otherwise on `waker_socket`.
+ * The waker listens on descriptor HANGAR_WAKER_FD when the parent hands one down, otherwise on `waker_port`.
  */
 export async function runEdge(
   settings: EdgeSettings,
@@ -64,7 +64,7 @@ export async function runEdge(
   const waker = await openWaker({
     ...waking,
     fd: inheritedFd(),
-    socketPath: settings.waker_socket,
+    port: settings.waker_port,
     httpsPort: settings.https_port,
     holdMs,
     known: feed.ready,
@@ -131,11 +131,10 @@ function inheritedFd(): number | undefined {
 }
 
 /** Unix socket paths must stay below 100 characters. */
-function pathsOf({ dir, waker_socket: wakerSocket }: EdgeSettings): ProxyPaths {
+function pathsOf({ dir }: EdgeSettings): ProxyPaths {
   return {
     config: `${dir}/haproxy.cfg`,
     adminSocket: `${dir}/admin.sock`,
-    wakerSocket,
     httpMap: `${dir}/http.map`,
     httpsMap: `${dir}/https.map`,
     ownersMap: `${dir}/owners.map`,
@@ -165,6 +164,7 @@ function proxyConfigOf(settings: EdgeSettings, paths: ProxyPaths): ProxyConfig {
     version: packageJson.version,
     httpPort: settings.http_port,
     httpsPort: settings.https_port,
+    wakerPort: settings.waker_port,
     ipv6: existsSync('/proc/net/if_inet6'),
     slots: settings.slots,
     holdMs: settings.hold_ms,

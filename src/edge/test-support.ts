@@ -82,7 +82,7 @@ export async function makeWorld(changes: Partial<EdgeSettings> = {}): Promise<Wo
     hold_ms: 10_000,
     ca_cert_file: `${dir}/ca.pem`,
     ca_key_file: `${dir}/ca.key`,
-    waker_socket: `${dir}/waker.sock`,
+    waker_port: await chooseFreePort(httpsPort + 1),
     ...changes,
   }
   mkdirSync(settings.dir)
@@ -435,11 +435,11 @@ export async function killed(process: ChildProcess): Promise<void> {
  * A listening socket that outlives every edge, as the supervisor keeps it: bound here without accepting, made to listen
  * by a child.
  */
-export function holdWakerSocket(path: string): { fd: number; close(): void } {
+export function holdWakerSocket(port: number): { fd: number; close(): void } {
   const { _createServerHandle: bind } = net as unknown as {
-    _createServerHandle: (path: string, port: -1, type: -1) => { fd: number; close(): void }
+    _createServerHandle: (address: string, port: number, type: 4) => { fd: number; close(): void }
   }
-  const handle = bind(path, -1, -1)
+  const handle = bind('127.0.0.1', port, 4)
   const listen = `require('net').createServer().listen({ fd: 3 }, () => process.exit(0))`
   spawnSync(process.execPath, ['-e', listen], { stdio: ['ignore', 'ignore', 'inherit', handle.fd] })
   return handle

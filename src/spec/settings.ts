@@ -83,8 +83,12 @@ export const edgeSettingsSchema = z.object({
   /** The local certificate authority: PEM files. */
   ca_cert_file: z.string(),
   ca_key_file: z.string(),
-  /** The waker's listening socket when nobody hands one down as file descriptor 3 (HANGAR_WAKER_FD). */
-  waker_socket: z.string(),
+  /**
+   * Where HAProxy finds the waker, on 127.0.0.1. The edge binds it unless a listening descriptor is handed down
+   * (HANGAR_WAKER_FD). A port and not a unix socket: HAProxy waits a second before it tries a refused port again, but
+   * uses up its retries at once on a socket that nobody holds.
+   */
+  waker_port: z.int(),
 })
 export type EdgeSettings = z.infer<typeof edgeSettingsSchema>
 

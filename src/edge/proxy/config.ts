@@ -10,6 +10,8 @@ export interface ProxyConfig {
   version: string
   httpPort: number
   httpsPort: number
+  /** On 127.0.0.1. */
+  wakerPort: number
   /** The machine speaks IPv6; binding to it fails where it does not. */
   ipv6: boolean
   slots: number
@@ -20,7 +22,6 @@ export interface ProxyConfig {
 export interface ProxyPaths {
   config: string
   adminSocket: string
-  wakerSocket: string
   /** Host → backend, one map for each front door. */
   httpMap: string
   httpsMap: string
@@ -165,10 +166,10 @@ function slotDefaults({ holdMs }: ProxyConfig): string {
  * A request that may have changed something at a machine is never sent twice (PRX-37): for it only a failed connect is
  * retried. The others are replayed when the connection ends without an answer, and when the waker asks for it.
  */
-function slotSection(index: number, { paths }: ProxyConfig): string {
+function slotSection(index: number, { wakerPort }: ProxyConfig): string {
   return `backend ${slotName(index)} from slots
   id ${slotId(index)}
   http-request disable-l7-retry if !METH_GET !{ method HEAD OPTIONS DELETE PUT TRACE }
   http-response set-status 503 if { status ${replayStatus} } { res.hdr(${replayHeader}) -m found }
-  server ${wakerServer} unix@${paths.wakerSocket} backup pool-max-conn 0`
+  server ${wakerServer} 127.0.0.1:${wakerPort} backup pool-max-conn 0`
 }

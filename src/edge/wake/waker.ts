@@ -2,7 +2,6 @@ import http from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
-import { removeFile } from '#sys/files.ts'
 import { replayHeader, replayStatus } from '../proxy/config.ts'
 import type { Member } from '../proxy/routes.ts'
 import { openHold, type HoldOptions, type Outcome } from './hold.ts'
@@ -15,9 +14,9 @@ import type { Streams } from './stream.ts'
  */
 export interface WakerOptions extends HoldOptions {
   streams: Streams
-  /** A listening descriptor that outlives this process; otherwise `socketPath` is bound. */
+  /** A listening descriptor that outlives this process; otherwise `port` of 127.0.0.1 is bound. */
   fd: number | undefined
-  socketPath: string
+  port: number
   httpsPort: number
   /** Resolves when the roster's rows are known: before that no app is. */
   known: Promise<void>
@@ -91,12 +90,11 @@ export async function openWaker(options: WakerOptions): Promise<Waker> {
   }
 }
 
-function listen(server: http.Server, { fd, socketPath }: WakerOptions): Promise<void> {
-  if (fd === undefined) removeFile(socketPath)
+function listen(server: http.Server, { fd, port }: WakerOptions): Promise<void> {
   const backlog = 4096
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(fd === undefined ? { path: socketPath, backlog } : { fd, backlog }, () => {
+    server.listen(fd === undefined ? { host: '127.0.0.1', port, backlog } : { fd, backlog }, () => {
       resolve()
     })
   })
