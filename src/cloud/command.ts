@@ -25,6 +25,7 @@ const help: Record<CloudVerb, string> = {
   --autostop-interval MS     how often idle machines are looked for
   --runtime auto|container   how machines run
   --config FILE              instead of hangar.toml in the home
+  --brief                    without the summary at the end
 
 What is given here is kept for the next start.`,
   down: `hangar down: stop everything of this cloud, keep its data
@@ -53,6 +54,7 @@ const options = {
   config: { type: 'string' },
   yes: { type: 'boolean', short: 'y' },
   json: { type: 'boolean' },
+  brief: { type: 'boolean' },
   verbose: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const
@@ -84,7 +86,7 @@ const verbs: Record<CloudVerb, (home: Home, flags: Flags) => Promise<number>> = 
     progress.note(
       alreadyRunning ? `\nthe cloud in ${home.dir} is running` : `\nthe cloud is up (${took} s)`,
     )
-    for (const line of await summaryOf(home)) progress.note(line)
+    if (!flags.brief) for (const line of await summaryOf(home)) progress.note(line)
     return 0
   },
   async down(home) {
