@@ -2,7 +2,10 @@
 import { parseArgs } from 'node:util'
 
 // Each command loads only its own rooms: a quick `hangar status` must not pay for a host.
-const [verb = '', ...rest] = process.argv.slice(2)
+const given = process.argv.slice(2)
+// `hangar --home DIR up` is `hangar up --home DIR`.
+const turned = given[0] === '--home' ? [...given.slice(2), ...given.slice(0, 2)] : given
+const [verb = '', ...rest] = turned
 
 if (verb === 'host' || verb === 'edge' || verb === 'control') {
   const { runRole } = await import('./role.ts')
@@ -13,5 +16,5 @@ if (verb === 'host' || verb === 'edge' || verb === 'control') {
   process.exitCode = known ? await main(known, rest) : 1
 } else {
   const { main } = await import('#cli/index.ts')
-  process.exit(await main(process.argv.slice(2)))
+  process.exit(await main(given))
 }
