@@ -102,8 +102,9 @@ test('a port that nobody listens on: which, and where the app should listen', sl
     },
     ['--wait-timeout', '8s'],
   )
-  assert.notEqual(result.code, 0)
+  assert.equal(result.code, 1)
   assert.match(said(result), /8080/)
+  assert.match(said(result), /127\.0\.0\.1:9999/)
   assert.match(said(result), /0\.0\.0\.0/)
 })
 

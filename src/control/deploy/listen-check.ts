@@ -1,39 +1,68 @@
-import type { DeployRun } from './machines.ts'
+import { Fault } from '#core/fault.ts'
+import type { Machine } from '#spec/machine.ts'
 import { managedGroup } from './desired.ts'
+import type { DeployRun } from './machines.ts'
 
-/** An app gets this long to open its port before it is warned about. */
+/** An app is warned after this long without an open port. */
 const listenMs = 8_000
+/** And fails after this long: the edge holds a request no longer (PRX-36), so nobody would ever be served. */
+const deafMs = 60_000
 
-/** DEP-8, LIM-1: warns, once for each group, when nobody listens where the service sends traffic. */
+/** LIM-1: a machine has to listen where its services send traffic. A Fault when it does not. */
+export async function requireListening(run: DeployRun, machine: Machine): Promise<void> {
+  const { world, job } = run
+  const group = managedGroup(machine) ?? ''
+  for (const port of tcpPorts(machine)) {
+    const deadline = world.clock.now() + Math.min(job.waitTimeoutMs, deafMs)
+    const soon = Math.min(world.clock.now() + listenMs, deadline)
+    let found = await listeners(run, machine.id, { port, deadline: soon })
+    if (found !== 'open' && soon < deadline) {
+      await world.say(
+        'warn',
+        `${words({ id: machine.id, group, port, found })}; waiting for it`,
+        machine.id,
+      )
+      found = await listeners(run, machine.id, { port, deadline })
+    }
+    if (found === 'open') continue
+    throw new Fault('precondition_failed', words({ id: machine.id, group, port, found }))
+  }
+}
+
+/** DEP-8: the immediate strategy waits for nothing, so it only warns, once for each group. */
 export async function warnOfDeafPorts(run: DeployRun): Promise<void> {
   const { world } = run
-  if (run.launched.size === 0) return
+  if (run.launched.size === 0 || run.job.strategy !== 'immediate') return
   const machines = (await world.listMachines()).filter(
     (machine) => run.launched.has(machine.id) && machine.state === 'started',
   )
   const first = new Map(machines.map((machine) => [managedGroup(machine) ?? '', machine]))
   await Promise.all(
     [...first].map(async ([group, machine]) => {
-      const ports = (machine.config.services ?? [])
-        .filter((service) => service.protocol === 'tcp')
-        .map((service) => service.internal_port)
-      for (const port of new Set(ports)) {
-        const found = await listeners(run, machine.id, port)
+      for (const port of tcpPorts(machine)) {
+        const deadline = world.clock.now() + listenMs
+        const found = await listeners(run, machine.id, { port, deadline })
         if (found === 'open') continue
-        await world.say('warn', warning({ id: machine.id, group, port, found }), machine.id)
+        await world.say('warn', words({ id: machine.id, group, port, found }), machine.id)
       }
     }),
   )
 }
 
+const tcpPorts = (machine: Machine): Set<number> =>
+  new Set(
+    (machine.config.services ?? [])
+      .filter((service) => service.protocol === 'tcp')
+      .map((service) => service.internal_port),
+  )
+
 /** `open`, also when the machine cannot tell; otherwise the sockets that there are instead. */
 async function listeners(
   run: DeployRun,
   id: string,
-  port: number,
+  { port, deadline }: { port: number; deadline: number },
 ): Promise<'open' | readonly string[]> {
   const { world } = run
-  const deadline = world.clock.now() + listenMs
   for (;;) {
     let sockets: string[]
     try {
@@ -44,7 +73,7 @@ async function listeners(
         .filter((socket) => socket.proto.startsWith('tcp'))
         .map((socket) => socket.address)
     } catch {
-      // Without an answer there is nothing to warn of.
+      // Without an answer there is nothing to complain of.
       return 'open'
     }
     if (sockets.some((address) => reaches(address, port))) return 'open'
@@ -59,12 +88,7 @@ function reaches(address: string, port: number): boolean {
   return Number(address.slice(cut + 1)) === port && host !== '::1' && !host.startsWith('127.')
 }
 
-function warning(of: {
-  id: string
-  group: string
-  port: number
-  found: readonly string[]
-}): string {
+function words(of: { id: string; group: string; port: number; found: readonly string[] }): string {
   const seen =
     of.found.length > 0
       ? `it listens on ${[...new Set(of.found)].join(', ')}`

@@ -3,6 +3,7 @@ import { releaseMetadataKeys } from '#spec/flatten.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
 import type { Machine } from '#spec/machine.ts'
 import { desiredConfig, isWarm, judge } from './desired.ts'
+import { requireListening } from './listen-check.ts'
 import { becomeHealthy, eventsOf, showTrouble } from './health.ts'
 import { leaseTtlSeconds, previousMetadataKey, type DeployJob, type DeployStep } from './job.ts'
 import type { Leases } from './leases.ts'
@@ -107,7 +108,8 @@ async function healthy(
   name: string,
 ): Promise<void> {
   try {
-    await becomeHealthy(run.world, run.job, watched, run.signal)
+    const machine = await becomeHealthy(run.world, run.job, watched, run.signal)
+    if (!watched.settled && machine.state === 'started') await requireListening(run, machine)
   } catch (error) {
     if (!run.signal.aborted) {
       await run.world.say('warn', `${name} is not well: ${messageOf(error)}`, watched.id)
