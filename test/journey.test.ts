@@ -268,7 +268,7 @@ test(
   async () => {
     const text = readFileSync(join(web, 'fly.toml'), 'utf8').replace(
       /auto_stop_machines = .off./,
-      'auto_stop_machines = \"stop\"',
+      'auto_stop_machines = "stop"',
     )
     writeFileSync(join(web, 'fly.toml'), text)
     await cloud.ok(['deploy', '--build-arg', 'VERSION=three'], { cwd: web })

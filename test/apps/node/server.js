@@ -4,7 +4,10 @@ const { createHash } = require('node:crypto')
 
 const server = http.createServer((request, response) => {
   if (request.url === '/crash') process.exit(7)
-  if (request.url === '/unavailable') return response.writeHead(503).end('busy\n')
+  if (request.url === '/unavailable') {
+    response.writeHead(503).end('busy\n')
+    return
+  }
   const chunks = []
   request.on('data', (chunk) => chunks.push(chunk))
   request.on('end', () => {
@@ -31,6 +34,7 @@ server.on('upgrade', (request, socket) => {
   const text = Buffer.from(`hello from ${process.env.FLY_MACHINE_ID}`)
   socket.write(Buffer.concat([Buffer.from([0x81, text.length]), text]))
   socket.on('data', () => socket.end())
+  socket.on('end', () => socket.end())
   socket.on('error', () => socket.destroy())
 })
 server.listen(Number(process.env.PORT ?? 3000), '0.0.0.0', () =>
