@@ -5,6 +5,7 @@ import { run, runOk } from '#sys/process.ts'
 import { childEnvironment } from '../environment.ts'
 import { closedFolderAbove, type Home } from '../home.ts'
 import { filesOf, type Part } from '../part.ts'
+import { removeDeadLock } from './postgres-lock.ts'
 
 const programs = '/usr/lib/postgresql'
 const role = 'hangar'
@@ -66,7 +67,7 @@ async function prepare(home: Home, data: string): Promise<void> {
   }
   mkdirSync(home.postgresSockets, { recursive: true, mode: 0o700 })
   chownSync(home.postgresSockets, uid, gid)
-  if (existsSync(`${data}/PG_VERSION`)) return
+  if (existsSync(`${data}/PG_VERSION`)) return await removeDeadLock(data)
   // Under another name until it is whole: a kill in between leaves nothing that looks like a cluster.
   const growing = `${data}.new`
   rmSync(growing, { recursive: true, force: true })
