@@ -153,3 +153,18 @@ test('the run of a dead process is taken over once, and that of a living one is 
   )
   await saveStep(pg, id, { phase: 'later' })
 })
+
+test('TOML-3: a definition comes back as it was written, the order of its keys included', async () => {
+  const appId = await newApp()
+  const definition = {
+    app: 'a',
+    primary_region: 'ord',
+    build: {},
+    http_service: { z: 1, internal_port: 80 },
+  }
+  const { id } = await createRelease(pg, release(appId, { definition }))
+  assert.equal(
+    JSON.stringify((await getRelease(pg, { appId, id })).definition),
+    JSON.stringify(definition),
+  )
+})

@@ -105,8 +105,8 @@ const statements = [
     reason text not null,
     image_ref text,
     "user" text not null,
-    definition jsonb,
-    input jsonb,
+    definition json,
+    input json,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
     unique (app_id, version)
