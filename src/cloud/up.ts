@@ -7,6 +7,7 @@ import { tailOfFile } from '#sys/files.ts'
 import { ensureSecrets } from './authority.ts'
 import { chooseState } from './choose.ts'
 import { loadConfig } from './config.ts'
+import { freeCrun } from './crun-hindrance.ts'
 import { childEnvironment } from './environment.ts'
 import { prepareHome, type Home } from './home.ts'
 import { withLock } from './lock.ts'
@@ -64,6 +65,7 @@ export async function up(options: {
     })
     await ensureSecrets(home, config.domain)
     progress.done('settings and keys', clock.now() - begun, home.dir)
+    await freeCrun(progress)
     const supervisor = await startSupervisor(home)
     await follow({ home, supervisor, progress, clock, quiet: false })
     shareToken(home)

@@ -42,7 +42,9 @@ export function judgeCgroups(mountinfo: string, unifiedControllers: string): Fin
       'cgroups',
       `hybrid: v1, and v2 with ${controllers.join(', ')}`,
       'crun refuses this mixture: machines run by runc, which starts them about 20 ms later',
-      `boot with systemd.unified_cgroup_hierarchy=1, or mount ${controllers[0]} as v1`,
+      controllers.join() === 'hugetlb'
+        ? 'hangar up mends it where the kernel lets it; or boot with systemd.unified_cgroup_hierarchy=1'
+        : `boot with systemd.unified_cgroup_hierarchy=1, or mount ${controllers[0]} as v1`,
     )
   }
   return ok('cgroups', 'v1')
