@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { z } from 'zod'
 import { Fault, messageOf } from '#core/fault.ts'
 import { controlSettingsSchema, edgeSettingsSchema, hostSettingsSchema } from '#spec/settings.ts'
@@ -8,6 +9,8 @@ export type Role = 'host' | 'edge' | 'control'
 /** Runs one role with the settings in a JSON file; its errors end the process with a line that a person can read. */
 export async function runRole(role: Role, flags: { settings?: string | undefined }): Promise<void> {
   try {
+    // Node writes its cache when a process ends, but a role may be killed at any moment.
+    setTimeout(flushCompileCache, 10_000).unref()
     if (!flags.settings) throw new Fault('bad_request', `hangar ${role} needs --settings FILE`)
     await roles[role](flags.settings)
   } catch (error) {
