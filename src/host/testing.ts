@@ -82,11 +82,18 @@ function fakeImages(): ImageStore {
 /** Every machine answers on the loopback address, where tests listen for it. */
 function fakeNet(): HostNet & { attached: Set<string> } {
   const attached = new Set<string>()
+  const place: HostNet['place'] = ({ id }) => ({
+    netnsPath: `/run/netns/${id}`,
+    netnsName: id,
+    ip4: '127.0.0.1',
+    ip6: '::1',
+  })
   return {
     attached,
-    attach: async ({ id }) => {
-      attached.add(id)
-      return { netnsPath: `/run/netns/${id}`, netnsName: id, ip4: '127.0.0.1', ip6: '::1' }
+    place,
+    attach: async (request) => {
+      attached.add(request.id)
+      return place(request)
     },
     detach: async (id) => void attached.delete(id),
     keepOnly: async (ids) => attached.forEach((id) => !ids.includes(id) && attached.delete(id)),

@@ -12,6 +12,8 @@ export interface Launch {
   signal: AbortSignal
   image?: LocalImage
   net?: Attachment
+  /** Resolves when the namespace that `net` names is there. */
+  netReady?: Promise<unknown>
   mounts: MachineMount[]
   files: MachineFile[]
   secrets: Record<string, string>

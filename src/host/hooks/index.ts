@@ -23,11 +23,16 @@ export async function prepareAndStart(
   signal: AbortSignal,
 ): Promise<Launch> {
   const launch: Launch = { agent, record, signal, mounts: [], files: [], secrets: {} }
-  for (const stage of stages) {
-    signal.throwIfAborted()
-    const results = await Promise.allSettled(stage.map(async (hook) => hook.prestart?.(launch)))
-    const failed = results.find((result) => result.status === 'rejected')
-    if (failed) throw failed.reason
+  try {
+    for (const stage of stages) {
+      signal.throwIfAborted()
+      const results = await Promise.allSettled(stage.map(async (hook) => hook.prestart?.(launch)))
+      const failed = results.find((result) => result.status === 'rejected')
+      if (failed) throw failed.reason
+    }
+  } finally {
+    // Whoever clears up must not meet a network that is still being made.
+    await Promise.allSettled([launch.netReady])
   }
   return launch
 }

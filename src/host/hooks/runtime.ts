@@ -10,7 +10,7 @@ import type { Hook, Launch } from './hook.ts'
 export const runtimeHook: Hook = {
   name: 'runtime',
   async prestart(launch) {
-    await launch.agent.driver.start(startSpec(launch))
+    await launch.agent.driver.start(startSpec(launch), launch.netReady)
   },
   async poststop(agent, record) {
     await agent.driver.destroy(record.id)

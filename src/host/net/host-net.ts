@@ -11,6 +11,8 @@ import { allowNetwork, applyRuleset, dropRuleset } from './ruleset.ts'
  * may be repeated, and nothing lives in our memory: the kernel's state is the record.
  */
 export interface HostNet {
+  /** Where `attach` will put the machine: known before it is done. */
+  place(request: AttachRequest): Attachment
   /** Idempotent: what is there already and right is kept, so a running machine never notices. */
   attach(request: AttachRequest): Promise<Attachment>
   /** Removes the machine's namespace and link. Nothing to remove is no error. */
@@ -95,14 +97,19 @@ class KernelHostNet implements HostNet {
     return readdirSync(linkDir).filter((name) => name.startsWith(this.#addressing.linkPrefix))
   }
 
-  async attach(request: AttachRequest): Promise<Attachment> {
-    const { id, network, index } = request
+  place({ id, network, index }: AttachRequest): Attachment {
     if (!/^[a-z0-9]{1,64}$/.test(id)) throw new Fault('internal', `"${id}" is no machine id`)
     const netnsName = this.#addressing.netnsName(id)
-    const link = this.#addressing.linkName(id)
     const ip4 = this.#addressing.ip4(index)
     const ip6 = this.#addressing.ip6(network, index)
-    const attachment = { netnsPath: `${netnsDir}/${netnsName}`, netnsName, ip4, ip6 }
+    return { netnsPath: `${netnsDir}/${netnsName}`, netnsName, ip4, ip6 }
+  }
+
+  async attach(request: AttachRequest): Promise<Attachment> {
+    const { id, network, index } = request
+    const attachment = this.place(request)
+    const { netnsName, ip4, ip6 } = attachment
+    const link = this.#addressing.linkName(id)
     if (!this.#networks.has(network)) {
       await allowNetwork(this.#addressing, network)
       this.#networks.add(network)

@@ -76,7 +76,7 @@ class ContainerDriver implements Driver {
     return this.#choice
   }
 
-  async start(spec: StartSpec): Promise<void> {
+  async start(spec: StartSpec, netReady: Promise<unknown> = Promise.resolve()): Promise<void> {
     const { runtime, note } = await this.#chooseRuntime()
     if (!runtime) throw new Fault('native_failed', note)
     await this.#locks.run(spec.id, async () => {
@@ -89,6 +89,7 @@ class ContainerDriver implements Driver {
           runtime,
           mountImage: () =>
             this.#locks.run(imageLock, () => mountImage(this.#place.folders, spec.squashfsPath)),
+          netReady,
           onGone: () => this.#watch.look(spec.id),
         })
         this.#log.debug({ id: spec.id, stepsMs }, 'container started')

@@ -21,6 +21,8 @@ export interface ContainerStart {
   runtime: string
   /** Mounts the image unless it is, and returns where. */
   mountImage(): Promise<string>
+  /** Resolves when the network namespace is there. */
+  netReady: Promise<unknown>
   /** conmon is gone. */
   onGone(): void
 }
@@ -51,6 +53,8 @@ export async function startContainer(start: ContainerStart): Promise<string> {
   steps.mark('overlay')
   writeBundle(start)
   steps.mark('bundle')
+  await start.netReady
+  steps.mark('network')
   record.container = await conmon.create()
   writeRecord(at, record)
   steps.mark('create')

@@ -14,8 +14,9 @@ export interface Driver {
   /**
    * Builds the root anew (MCH-65) and starts the machine's command; resolves when its process runs. A machine that runs
    * already, or what is left of it, is destroyed first. A Fault (`invalid`) when the image lacks the command or the user.
+   * Nothing runs before `netReady` resolves: then the namespace is there. What it rejects with fails the start.
    */
-  start(spec: StartSpec): Promise<void>
+  start(spec: StartSpec, netReady?: Promise<unknown>): Promise<void>
   /** What is true of a machine right now: running (suspended counts), how it ended, or undefined: nothing known of it. */
   recover(id: string): Promise<'running' | ExitRecord | undefined>
   /** Resolves when the machine's supervisor or process is gone; also for machines that a driver before us started. */
@@ -68,7 +69,7 @@ export interface StartSpec {
   resolvConf: string
   files: MachineFile[]
   mounts: MachineMount[]
-  /** Of a network namespace that exists. */
+  /** Of a network namespace that exists, or will once `netReady` resolves. */
   netnsPath: string
   limits: MachineLimits
   /** conmon's k8s-file format; appended to. */

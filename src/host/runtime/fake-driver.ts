@@ -60,8 +60,9 @@ export function fakeDriver(): FakeDriver {
     },
     onExec: async () => ({ exitCode: 0, signal: 0, stdout: '', stderr: '', timedOut: false }),
     probe: async () => ({ ok: true, note: 'a fake: nothing runs' }),
-    start: async (spec) => {
+    start: async (spec, netReady) => {
       calls.push(`start ${spec.id}`)
+      await netReady
       const error = nextStartError
       nextStartError = undefined
       if (error) throw error
