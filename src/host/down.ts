@@ -34,6 +34,9 @@ export async function takeDown(agent: Agent): Promise<void> {
     }
     announce(agent, record)
   }
+  await agent.driver
+    .releaseImages()
+    .catch((error: unknown) => agent.log.warn({ error: messageOf(error) }, 'an image is left'))
   await agent.net
     .destroyAll()
     .catch((error: unknown) => agent.log.warn({ error: messageOf(error) }, 'a network is left'))

@@ -16,6 +16,7 @@ import { connectRoster } from '#roster/index.ts'
 import { createAgent, type Agent } from './agent.ts'
 import { capacity, used } from './capacity.ts'
 import { resolvConf } from './guest-files.ts'
+import { imagesToKeep } from './images-to-keep.ts'
 import { LogSpool } from './logs/index.ts'
 import { recoverMachines } from './recover.ts'
 import { endRun } from './run.ts'
@@ -74,7 +75,14 @@ async function openAgent(
 ): Promise<{ agent: Agent; closeRoster: () => Promise<void> }> {
   const { store, log } = parts
   const { id, number, region, dir, listen: api } = settings
-  const driver = openContainerDriver({ dir: join(dir, 'runtime'), hostId: id, log })
+  const images = openImageStore({
+    dir: join(dir, 'images'),
+    mirrors: settings.mirrors,
+    registries: settings.registries,
+    log,
+  })
+  const keepImages = () => imagesToKeep(agent)
+  const driver = openContainerDriver({ dir: join(dir, 'runtime'), hostId: id, keepImages, log })
   const probe = await driver.probe()
   // A host whose runtime does not work still answers for its machines; starts will say what is wrong.
   if (!probe.ok) log.error({ note: probe.note }, 'the runtime does not work on this machine')
@@ -91,7 +99,7 @@ async function openAgent(
     capacity,
     used: used(agent),
   })
-  const agent = createAgent({
+  const agent: Agent = createAgent({
     host: { id, number, region, api },
     store,
     driver,
@@ -102,12 +110,7 @@ async function openAgent(
       ipv4Block: settings.ipv4_block,
       log,
     }),
-    images: openImageStore({
-      dir: join(dir, 'images'),
-      mirrors: settings.mirrors,
-      registries: settings.registries,
-      log,
-    }),
+    images,
     volumes: openVolumes({ dir: join(dir, 'volumes'), log }),
     announcer: roster.announcer({ region, host }),
     edges: roster.edges({ region }),

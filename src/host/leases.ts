@@ -27,7 +27,9 @@ export function acquireLease(
   id: string,
   request: { ttlSeconds: number; owner: string; description: string; nonce?: string | undefined },
 ): LeaseRecord {
-  agent.store.machines.get(id)
+  if (agent.store.machines.get(id).destroyedAt !== null) {
+    throw new Fault('not_found', `machine not found: ${id} is destroyed`)
+  }
   const { ttlSeconds } = request
   if (!(ttlSeconds > 0 && ttlSeconds <= limits.leaseSecondsMax)) {
     throw new Fault(

@@ -207,7 +207,7 @@ function metadata(routes: Hono, agent: Agent): void {
   routes.get('/v1/machines/:id/metadata', (context) => context.json(read(context)))
   routes.get('/v1/machines/:id/metadata/:key', (context) => {
     const key = context.req.param('key')
-    const value = read(context)[key]
+    const value = Object.hasOwn(read(context), key) ? read(context)[key] : undefined
     if (value === undefined) throw new Fault('not_found', `the machine has no metadata key ${key}`)
     return context.json({ value })
   })

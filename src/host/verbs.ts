@@ -237,6 +237,7 @@ export function setMetadata(
 ): void {
   const record = present(agent, id)
   requireLease(agent, id, by.nonce)
+  if (entry.key === '__proto__') throw new Fault('invalid', 'a metadata key cannot be __proto__')
   const metadata: Record<string, string> = { ...record.config.metadata }
   if (entry.value === undefined) delete metadata[entry.key]
   else metadata[entry.key] = entry.value

@@ -24,6 +24,8 @@ export interface ContainerDriverOptions {
   dir: string
   /** Names the cgroup parent: two hosts on one kernel do not meet. */
   hostId: string
+  /** Images that stay mounted while no machine runs them, by their squashfs: those of machines that may start again. */
+  keepImages?: () => readonly string[]
   log: Logger
 }
 
@@ -50,11 +52,13 @@ class ContainerDriver implements Driver {
   readonly #place: ContainerPlace
   readonly #locks = new IdLocks()
   readonly #watch: ExitWatch
+  readonly #keepImages: () => readonly string[]
   #choice: Promise<RuntimeChoice> | undefined
   #starting = 0
 
   constructor(options: ContainerDriverOptions) {
     this.#log = options.log
+    this.#keepImages = options.keepImages ?? (() => [])
     this.#place = new ContainerPlace(options)
     emptyTrash(this.#place.folders)
     this.#watch = new ExitWatch({
@@ -240,15 +244,20 @@ class ContainerDriver implements Driver {
       await this.#forget(id)
       this.#watch.tell(id, end ?? { exitCode: 137, signal: 9, oomKilled: false, at: now, ...error })
     })
-    await this.#locks.run(imageLock, () => this.#removeUnused())
+    await this.releaseImages()
   }
 
-  /** Unmounts the images that no machine names; with the last machine go the cgroups of the host. */
+  releaseImages(): Promise<void> {
+    return this.#locks.run(imageLock, () => this.#removeUnused())
+  }
+
+  /** Unmounts the images that no machine names and none will want; with the last machine go the cgroups of the host. */
   async #removeUnused(): Promise<void> {
     const { folders, cgroups, cgroupParent } = this.#place
     const ids = await this.list()
     const images = ids.map((id) => readRecord(this.#place.folder(id))?.squashfsPath)
-    const named = images.flatMap((path) => (path ? [imageMountPath(folders, path)] : []))
+    const wanted = [...images, ...this.#keepImages()]
+    const named = wanted.flatMap((path) => (path ? [imageMountPath(folders, path)] : []))
     if (this.#starting > 0) return // A start may have mounted an image and not yet used it.
     await unmountUnusedImages(folders, new Set(named))
     if (ids.length === 0) removeEmptyCgroups(cgroups, cgroupParent)

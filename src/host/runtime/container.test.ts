@@ -213,6 +213,20 @@ describe('container driver', { concurrency: 1 }, () => {
     assert.ok(seen.has('undefined'), 'no start was cut short')
   })
 
+  test('an image that is wanted stays mounted until it no longer is', async () => {
+    const wanted: string[] = [shop.squashfsPath]
+    const keeper = openContainerDriver({ dir, hostId, log, keepImages: () => wanted })
+    for (const id of await keeper.list()) await keeper.destroy(id)
+    const spec = shop.spec(['true'])
+    await keeper.start(spec)
+    await keeper.exited(spec.id)
+    await keeper.destroy(spec.id)
+    assert.equal(mounts().length, 1)
+    wanted.length = 0
+    await keeper.releaseImages()
+    assert.deepEqual(mounts(), [])
+  })
+
   test('when the last machine is destroyed nothing is left', async () => {
     for (const id of await driver.list()) await driver.destroy(id)
     assert.deepEqual(mounts(), [])

@@ -33,6 +33,8 @@ export interface Driver {
   stats(id: string): Promise<MachineStats | undefined>
   /** Kills what runs and removes mounts, cgroup and records. The log file stays: it belongs to the host's logs. */
   destroy(id: string): Promise<void>
+  /** Lets go of images that no machine runs and that the host does not want kept; `destroy` does it too. */
+  releaseImages(): Promise<void>
   /** The ids of all machines that left a trace here, running or not. */
   list(): Promise<string[]>
 }

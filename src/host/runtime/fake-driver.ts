@@ -116,6 +116,7 @@ export function fakeDriver(): FakeDriver {
       finish(id, { exitCode: 137, signal: 9 })
       machines.delete(id)
     },
+    releaseImages: async () => {},
     list: async () => [...machines.keys()],
   }
   return fake

@@ -70,6 +70,9 @@ const namespaceFlags = [
   0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, 0x0002_0000,
 ]
 
+/** Sockets to the hypervisor and to other virtual machines: they are of no network namespace, so no filter sees them. */
+const afVsock = 40
+
 const eperm = 1
 const enosys = 38
 
@@ -91,6 +94,11 @@ export function seccompProfile(arch: string = process.arch): object {
   return {
     defaultAction: 'SCMP_ACT_ALLOW',
     architectures: architectures[arch] ?? [],
-    syscalls: [refuse(denied, eperm), refuse(['clone3'], enosys), ...cloneRules],
+    syscalls: [
+      refuse(denied, eperm),
+      refuse(['clone3'], enosys),
+      refuse(['socket'], eperm, [{ index: 0, value: afVsock, op: 'SCMP_CMP_EQ' }]),
+      ...cloneRules,
+    ],
   }
 }
