@@ -1,6 +1,7 @@
 import type { HttpBindings } from '@hono/node-server'
 import type { Context } from 'hono'
-import { Fault } from '#core/fault.ts'
+import { Fault, isFault } from '#core/fault.ts'
+import { limits } from '#core/limits.ts'
 import { wireDurationMs } from '#core/units.ts'
 import { getApp, type AppRecord } from '#control/apps/index.ts'
 import { requireApp, type Access, type Caller } from '#control/auth/index.ts'
@@ -28,10 +29,37 @@ export async function jsonBody(c: Request): Promise<unknown> {
   const text = await c.req.text()
   if (text.trim() === '') return undefined
   try {
-    return JSON.parse(text)
+    // Only what has such an escape is walked through: bodies may be large.
+    const body: unknown = unusualEscape.test(text)
+      ? JSON.parse(text, refuseUnstorable)
+      : JSON.parse(text)
+    if (isDeeper(body, limits.jsonDepthMax)) {
+      throw new Fault('invalid', `the body is nested deeper than ${limits.jsonDepthMax} levels`)
+    }
+    return body
   } catch (cause) {
+    if (isFault(cause)) throw cause
     throw new Fault('bad_request', `the body is not JSON: ${(cause as Error).message}`, { cause })
   }
+}
+
+/** The escapes of NUL and of half a character, which no database and no program's environment can hold. */
+const unusualEscape = /\\u(?:0000|d[89a-f])/i
+
+function refuseUnstorable(key: string, value: unknown): unknown {
+  for (const text of [key, value]) {
+    if (typeof text === 'string' && (text.includes('\0') || !text.isWellFormed())) {
+      const where = key === '' ? '' : ` at or in ${JSON.stringify(key)}`
+      throw new Fault('invalid', `the body has a NUL or half a character${where}; leave it out`)
+    }
+  }
+  return value
+}
+
+/** What is nested deeper could be read, but not written again: that takes a stack frame a level. */
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1))
 }
 
 /** The body as a JSON object; an absent one is empty. */

@@ -11,6 +11,7 @@ import { appRoutes } from './apps.ts'
 import { buildContextPath, buildRoutes } from './builds.ts'
 import { cloudRoutes } from './cloud.ts'
 import { deployRoutes } from './deploys.ts'
+import { graphRoutes } from './graphql/door.ts'
 import { logRoutes } from './logs.ts'
 import { machineRoutes } from './machines.ts'
 import { platformRoutes } from './platform.ts'
@@ -26,6 +27,9 @@ export function createApi(ctx: ControlContext): Hono<Env> {
     c.set('ctx', ctx)
     c.set('requestId', ulid(ctx.clock.now()))
     c.header('fly-request-id', c.var.requestId)
+    if (/%00/.test(c.req.url)) {
+      throw new Fault('bad_request', 'the address has a NUL (%00) in it; leave it out')
+    }
     await next()
   })
   const limited = bodyLimit({
@@ -45,6 +49,7 @@ export function createApi(ctx: ControlContext): Hono<Env> {
   })
   api.get('/healthz', (c) => c.json({ ok: true }))
   registryTokenRoutes(api)
+  graphRoutes(api)
   for (const path of ['/v1/*', '/api/v1/*']) {
     api.use(path, async (c, next) => {
       const caller = await verifyHeader(ctx, c.req.header('authorization'))

@@ -2,6 +2,12 @@
 export const limits = {
   /** Body of any API request that is not an upload. */
   apiBodyBytesMax: 10 * 1024 * 1024,
+  /** Objects and lists of a request's body inside each other. */
+  jsonDepthMax: 100,
+  /** A machine's config as JSON: it is in every read of the machine. */
+  configBytesMax: 2 * 1024 * 1024,
+  /** Its services as JSON: they are in every row that the host announces. */
+  servicesBytesMax: 128 * 1024,
   /** A packed build context. */
   buildContextBytesMax: 4 * 1024 * 1024 * 1024,
   machinesPerAppMax: 10_000,

@@ -94,6 +94,9 @@ function checkValues(values: Record<string, string | null>): void {
       issue?.code === 'invalid_key' ? issue.issues[0]?.message : (issue?.message ?? 'is invalid')
     throw new Fault('invalid', `secret name "${name}" ${reason}`)
   }
+  if (Object.hasOwn(values, '__proto__')) {
+    throw new Fault('invalid', 'a secret cannot be named __proto__; choose another name')
+  }
   for (const [name, value] of Object.entries(values)) {
     if (value !== null && Buffer.byteLength(value) > limits.secretBytesMax) {
       throw new Fault(

@@ -1,4 +1,5 @@
 import { Fault } from '#core/fault.ts'
+import { limits } from '#core/limits.ts'
 import { resolveGuest, type ResolvedGuest } from '#spec/guest-size.ts'
 import { machineInputSchema, type MachineInput } from '#spec/machine.ts'
 import type { z } from 'zod'
@@ -29,6 +30,7 @@ export function checkMachineInput(
   const parsed = machineInputSchema.safeParse(raw)
   if (!parsed.success) throw new Fault('invalid', describeIssue(parsed.error))
   const config = (raw as { config: MachineInput['config'] }).config
+  checkSizes(config)
   const guest = resolveGuest(config)
   if ((config.guest?.gpus ?? 0) > 0 || config.guest?.gpu_kind) {
     throw new Fault('not_available_yet', 'machines with a GPU are not available yet')
@@ -49,6 +51,18 @@ export function checkMachineInput(
     )
   }
   return { input: { ...parsed.data, config }, guest }
+}
+
+function checkSizes(config: MachineInput['config']): void {
+  const sizes = [
+    ['config', config, limits.configBytesMax],
+    ['config.services', config.services, limits.servicesBytesMax],
+  ] as const
+  for (const [what, value, bytesMax] of sizes) {
+    const bytes = Buffer.byteLength(JSON.stringify(value ?? null))
+    if (bytes <= bytesMax) continue
+    throw new Fault('too_large', `${what} is ${bytes} bytes of JSON, more than ${bytesMax}`)
+  }
 }
 
 /**
