@@ -52,6 +52,12 @@ function withSignalName<T extends { signal?: unknown }>(fields: T): T {
   return { ...fields, signal: name }
 }
 
+/** What a host reads of a verb's body: one that it does not read to its end would break the connection. */
+const verbBody = ({ signal, timeout }: Record<string, unknown>) => ({
+  ...(signal === undefined ? {} : { signal }),
+  ...(timeout === undefined ? {} : { timeout }),
+})
+
 /** §2.1, §5.2. */
 export function machineRoutes(api: Hono<Env>): void {
   readRoutes(api)
@@ -82,7 +88,7 @@ export function machineRoutes(api: Hono<Env>): void {
       const answer = await machineAction(c.var.ctx, app, param(c, 'id'), verb, {
         ...actor(c),
         query: withSignalName(c.req.query()),
-        body: withSignalName(await objectBody(c)),
+        body: withSignalName(verbBody(await objectBody(c))),
       })
       if (verb !== 'start') return c.json({ ok: true, ...answer })
       const always = {
@@ -151,9 +157,10 @@ function readRoutes(api: Hono<Env>): void {
 function leaseRoutes(api: Hono<Env>): void {
   const path = `${one}/lease`
   api.get(path, async (c) => {
-    const data = await currentLease(c.var.ctx, await appOf(c, 'read'), param(c, 'id'))
+    const lease = await currentLease(c.var.ctx, await appOf(c, 'read'), param(c, 'id'))
     // Whoever holds the lease has the nonce already; it must not become readable for the others.
-    return c.json({ status: 'success', data: { ...data, nonce: '' } })
+    const { nonce: _, ...data } = lease
+    return c.json({ status: 'success', data })
   })
   api.post(path, async (c) => {
     const app = await appOf(c, 'write')
@@ -180,7 +187,7 @@ function metadataRoutes(api: Hono<Env>): void {
   )
   api.get(`${path}/:key`, async (c) => {
     const all = await machineMetadata(c.var.ctx, await appOf(c, 'read'), param(c, 'id'))
-    const value = all[param(c, 'key')]
+    const value = Object.hasOwn(all, param(c, 'key')) ? all[param(c, 'key')] : undefined
     if (value === undefined) {
       throw new Fault('not_found', `machine ${param(c, 'id')} has no metadata ${param(c, 'key')}`)
     }
