@@ -71,6 +71,8 @@ function configuration(
       'data-root': home.data('docker'),
       'exec-root': join(home.run, 'docker'),
       hosts: [`unix://${home.dockerSocket}`],
+      // Who may speak to this socket is root: the system's "docker" group has no part in our builds.
+      group: 'root',
       pidfile: pidFile,
       containerd: containerdSocket(home),
       'containerd-namespace': namespaceOf(options.cloudId),
