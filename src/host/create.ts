@@ -34,11 +34,14 @@ export async function createMachine(
   const record = agent.store.transaction(() => {
     if (request.secrets) agent.store.secrets.put(app.id, request.secrets)
     const now = agent.clock.now()
+    const index = agent.store.machines.freeIndex()
+    // Known from the beginning, so that edges route to a machine that was never started and wake it.
+    const { ip4 } = agent.net.place({ id, network: app.network, index })
     const next: MachineRecord = {
       id,
       name: freeName(agent, app.id, input.name),
       app,
-      index: agent.store.machines.freeIndex(),
+      index,
       region: agent.host.region,
       instanceId: ulid(now),
       config: attachVolume(agent, id, app.id, input.config),
@@ -46,7 +49,7 @@ export async function createMachine(
       life: newLife(rests(input) ? 'rest' : 'start'),
       cordoned: input.skip_service_registration === true,
       ready: false,
-      ip4: '',
+      ip4,
       run: 0,
       restarts: [],
       startWithHost: false,

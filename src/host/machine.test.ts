@@ -193,6 +193,7 @@ test('skip_launch parks; an update with it leaves the machine stopped, one witho
   const host = await openTestHost(t)
   const { id, state } = await createTestMachine(host, {}, { skip_launch: true })
   assert.ok(['created', 'stopped'].includes(state))
+  assert.equal(host.rows.get(id)?.ip4, '127.0.0.1', 'edges route to it, so that they can wake it')
   await host.agent.queue.idle()
   const update = (skip_launch: boolean) =>
     host.call('POST', `/v1/machines/${id}`, { input: { config: { image: 'b' }, skip_launch } })
@@ -243,6 +244,9 @@ test('leases: holder, refresh, expiry, and no nonce in any read', async (t) => {
   await assert.rejects(lease('DELETE', '', header), (error) => isFault(error, 'lease_held'))
   await lease('DELETE', '', { 'fly-machine-lease-nonce': second.data.nonce })
   await assert.rejects(lease('DELETE', ''), / lease not found/)
+  await host.call('DELETE', `/v1/machines/${id}?kill=true`)
+  await wait(host, id, 'state=destroyed&timeout=5')
+  await assert.rejects(lease('POST', '?ttl=60'), /machine not found/)
 })
 
 test('waits: unknown state, time limit, and a state that can no longer come', async (t) => {
@@ -305,6 +309,8 @@ test('metadata, cordon and exec change no version and restart nothing', async (t
     fly_process_group: 'worker',
   })
   await host.call('DELETE', `/v1/machines/${id}/metadata/fly_process_group`)
+  const odd = host.call('POST', `/v1/machines/${id}/metadata/__proto__`, { value: 'x' })
+  await assert.rejects(odd, (error) => isFault(error, 'invalid'))
   await host.call('POST', `/v1/machines/${id}/cordon`)
   assert.equal(host.rows.get(id)?.cordoned, true)
   host.driver.onExec = async (_, request) => ({
