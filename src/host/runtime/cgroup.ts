@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemClock } from '#core/clock.ts'
 import { readTextFile } from '#sys/files.ts'
@@ -55,12 +56,15 @@ function children(at: string): string[] {
   return entries.filter((entry) => entry.isDirectory()).map((entry) => join(at, entry.name))
 }
 
-/** Moves a process into the group that keeps supervisors alive when the host's own service group is emptied. */
-export function adoptSupervisor(tree: CgroupTree, path: string, pid: number): void {
+/**
+ * Moves a process into the group that keeps supervisors alive when the host's own service group is emptied. The kernel
+ * waits for all processors before it moves anything, 5 to 10 ms: time for other work.
+ */
+export async function adoptSupervisor(tree: CgroupTree, path: string, pid: number): Promise<void> {
   const at = folder(tree, 'systemd', path)
   if (tree.version === 1 && !existsSync(join(tree.mount, 'systemd'))) return
   mkdirSync(at, { recursive: true })
-  writeFileSync(join(at, 'cgroup.procs'), String(pid))
+  await writeFile(join(at, 'cgroup.procs'), String(pid))
 }
 
 function numberIn(file: string, key?: string): number | undefined {

@@ -46,6 +46,9 @@ export async function startContainer(start: ContainerStart): Promise<string> {
     memoryMb: spec.limits.memoryMb,
   }
   const conmon = beginConmon(start, record)
+  const parent = `${place.cgroupParent}/.supervisors`
+  const adopted = adoptSupervisor(place.cgroups, parent, conmon.identity.pid)
+  adopted.catch(() => {}) // Waited for below, unless the start fails before.
   steps.mark('conmon')
   const image = await start.mountImage()
   steps.mark('image')
@@ -53,8 +56,8 @@ export async function startContainer(start: ContainerStart): Promise<string> {
   steps.mark('overlay')
   writeBundle(start)
   steps.mark('bundle')
-  await start.netReady
-  steps.mark('network')
+  await Promise.all([start.netReady, adopted])
+  steps.mark('network and cgroup')
   record.container = await conmon.create()
   writeRecord(at, record)
   steps.mark('create')
@@ -85,7 +88,6 @@ function beginConmon(start: ContainerStart, record: MachineRecord): Conmon {
   })
   record.conmon = conmon.identity
   writeRecord(at, record)
-  adoptSupervisor(place.cgroups, `${place.cgroupParent}/.supervisors`, conmon.identity.pid)
   return conmon
 }
 
