@@ -40,9 +40,11 @@ async function createdApp(cloud: TestCloud, name: string): Promise<void> {
 }
 
 function squashfsIn(home: string): string[] {
-  const files = readdirSync(join(home, 'hosts'), { recursive: true, encoding: 'utf8' })
-  const found = files.filter((file) => file.endsWith('/root.squashfs'))
-  return found.map((file) => join(home, 'hosts', file))
+  return readdirSync(join(home, 'hosts')).flatMap((host) => {
+    const dir = join(home, 'hosts', host, 'images')
+    const files = readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    return files.filter((file) => file.endsWith('/root.squashfs')).map((file) => join(dir, file))
+  })
 }
 
 /** Makes the rootfs of a squashfs an image of the cloud's own dockerd. */
@@ -65,13 +67,15 @@ const verdict = (met: boolean) => (met ? 'met' : 'MISSED')
 
 async function benchCreate(cloud: TestCloud, runtime: string, dir: string): Promise<void> {
   const app = 'bench-create'
-  const config = { image: images.create, guest, init: { exec: ['/bin/sleep', '100000'] } }
+  const config = { image: images.create as string, guest, init: { exec: ['/bin/sleep', '100000'] } }
   await createdApp(cloud, app)
   const create = async (timed: boolean): Promise<number> => {
     let id = ''
     const took = await timedMs(async () => {
       const machine = await api<Machine>(cloud, 'POST', `/v1/apps/${app}/machines`, { config })
       id = machine.id
+      // As a deploy does: a tag would be looked up at the registry each time.
+      config.image = `${images.create}@${machine.image_ref.digest}`
       await until(cloud, app, id, 'started')
     })
     await api(cloud, 'DELETE', `/v1/apps/${app}/machines/${id}?force=true`)
@@ -216,7 +220,11 @@ auto_stop_machines = "off"
   const { all = [] } = await inTurns(rounds, {
     all: async () => {
       const took = await timedMs(deploy)
-      const releases = await api<Release[]>(cloud, 'GET', `/api/v1/apps/${app}/releases`)
+      const { releases } = await api<{ releases: Release[] }>(
+        cloud,
+        'GET',
+        `/api/v1/apps/${app}/releases`,
+      )
       const { created_at = '', updated_at = '', status } = releases[0] ?? {}
       if (status !== 'complete') throw new Error(`the release is ${status}`)
       serverMs.push(Date.parse(updated_at) - Date.parse(created_at))
