@@ -67,7 +67,7 @@ test('MCH-24: a pinned machine goes to its host or nowhere', () => {
   const full = host('b', 'ord', { used: { cpus: 5, memory_mb: 0, machines: 65 } })
   assert.match(
     (ask([hosts[0] as HostRow, full], { pinnedHost: 'b' }) as { error: string }).error,
-    /host b, which holds its volume, has no room for 1 machine of 1 shared CPU and 256 MB/,
+    /host b, which holds its volume, has no room for 1 machine of 1 shared CPU and 256 MB: b has \d+ of 4 CPUs and \d+ MB free; ask for less/,
   )
 })
 

@@ -57,12 +57,10 @@ export function place(input: {
       reason = `no host is up in region ${preference}; regions with hosts: ${known.join(', ') || 'none'}`
       continue
     }
-    const hosts = fit(
-      live.filter((row) => regions.includes(row.region)),
-      demand,
-    )
+    const rows = live.filter((row) => regions.includes(row.region))
+    const hosts = fit(rows, demand)
     if (hosts) return { hosts }
-    reason = `the hosts of region ${preference} have no room for ${wanted(demand)}`
+    reason = `the hosts of region ${preference} have no room for ${wanted(demand)}: ${room(rows, demand)}`
   }
   return { error: `could not reserve resource for machine: ${reason}` }
 }
@@ -77,7 +75,7 @@ function placePinned(live: readonly HostRow[], demand: Demand, pinnedHost: strin
   const hosts = fit([row], demand)
   if (hosts) return { hosts }
   return {
-    error: `could not reserve resource for machine: host ${pinnedHost}, which holds its volume, has no room for ${wanted(demand)}`,
+    error: `could not reserve resource for machine: host ${pinnedHost}, which holds its volume, has no room for ${wanted(demand)}: ${room([row], demand)}`,
   }
 }
 
@@ -114,6 +112,16 @@ const freeCpus = ({ capacity, used }: HostRow, shared: boolean): number =>
 function compareCandidates(a: Candidate, b: Candidate): number {
   const free = (one: Candidate) => one.memoryMb / Math.max(1, one.row.capacity.memory_mb)
   return a.neighbours - b.neighbours || free(b) - free(a) || (a.row.host < b.row.host ? -1 : 1)
+}
+
+/** What is left, and what to do about it. */
+function room(rows: readonly HostRow[], { guest }: Demand): string {
+  const left = rows.slice(0, 5).map((row) => {
+    const cpus = Math.max(0, freeCpus(row, guest.cpu_kind === 'shared'))
+    const memoryMb = Math.max(0, row.capacity.memory_mb - row.used.memory_mb)
+    return `${row.host} has ${cpus} of ${row.capacity.cpus} CPUs and ${memoryMb} MB free`
+  })
+  return `${left.join(', ')}; ask for less, stop machines or add a host`
 }
 
 const wanted = ({ count, guest }: Demand): string =>
