@@ -185,9 +185,9 @@ test('what no database, program or message can hold is refused, and never our ow
   const nested = `{"config":{"image":"x","deep":${'['.repeat(5_000)}${']'.repeat(5_000)}}}`
   assert.equal((await call(create, { body: nested })).status, 422)
   assert.equal((await call(create, config({ junk: 'x'.repeat(3_000_000) }))).status, 413)
-  const service = { protocol: 'tcp', internal_port: 80, ports: [{ port: 80 }] }
-  assert.equal((await call(create, config({ services: Array(5_000).fill(service) }))).status, 413)
-  assert.equal((await call(`GET /v1/apps/%00/machines`)).status, 400)
+  const services = Array.from({ length: 5_000 }, () => ({ protocol: 'tcp', internal_port: 80 }))
+  assert.equal((await call(create, config({ services }))).status, 413)
+  assert.equal((await call('GET /v1/apps/%00/machines')).status, 400)
   const secrets = `POST /v1/apps/${app}/secrets`
   assert.equal((await call(secrets, { body: '{"values":{"__proto__":"x"}}' })).status, 422)
 })
@@ -396,7 +396,7 @@ test('an app that is deleted frees its name at once, and its machines are gone',
 
 test('releases: none yet is an empty list and no definition', async () => {
   const app = await newApp('releases')
-  assert.deepEqual((await call(`GET /api/v1/apps/${app}/releases`)).body, [])
+  assert.deepEqual((await call(`GET /api/v1/apps/${app}/releases`)).body, { releases: [] })
   assert.equal((await call(`GET /api/v1/apps/${app}/definition`)).status, 404)
   assert.equal((await call(`GET /api/v1/apps/${app}/releases/rel_x/progress`)).status, 404)
 })
