@@ -55,6 +55,8 @@ export interface Agent extends AgentParts {
   interrupts: Map<string, { soft: AbortController; hard: AbortController }>
   /** Starts that requests wait for, shared. */
   wakes: Map<string, Promise<MachineRow>>
+  /** Machines that were to be destroyed before they were made: a create that is still on its way must not make them. */
+  unwanted: Set<string>
   /** `open`; `down` refuses new work; `closed` when the process ends and machines go on without it. */
   mode: 'open' | 'down' | 'closed'
 }
@@ -68,6 +70,7 @@ export function createAgent(parts: AgentParts): Agent {
     rows: new Map(),
     interrupts: new Map(),
     wakes: new Map(),
+    unwanted: new Set(),
     mode: 'open',
   }
 }

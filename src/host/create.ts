@@ -31,6 +31,9 @@ export async function createMachine(
   requireSecretsVersion(agent, request)
   if (!rests(input)) checkCapacity(agent, resolveGuest(input.config))
   const image = await agent.images.resolve(input.config.image)
+  if (agent.unwanted.has(id)) {
+    throw new Fault('conflict', `machine ${id} was destroyed while it was made`)
+  }
   const record = agent.store.transaction(() => {
     if (request.secrets) agent.store.secrets.put(app.id, request.secrets)
     const now = agent.clock.now()

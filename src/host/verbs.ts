@@ -149,6 +149,14 @@ export async function suspendMachine(agent: Agent, id: string, by: Caller): Prom
   })
 }
 
+const unwantedMax = 10_000
+
+function refuseToMake(agent: Agent, id: string): void {
+  agent.unwanted.add(id)
+  const [oldest] = agent.unwanted
+  if (agent.unwanted.size > unwantedMax && oldest !== undefined) agent.unwanted.delete(oldest)
+}
+
 /** MCH-37. @throws Fault `precondition_failed` for one that runs, without `kill` */
 export async function destroyMachine(
   agent: Agent,
@@ -156,6 +164,7 @@ export async function destroyMachine(
   by: Caller,
   kill: boolean,
 ): Promise<void> {
+  if (!agent.store.machines.find(id)) refuseToMake(agent, id)
   const { life } = present(agent, id)
   requireLease(agent, id, by.nonce)
   const atRest = ['created', 'stopped', 'suspended', 'failed'].includes(life.state)

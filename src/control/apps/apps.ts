@@ -76,6 +76,18 @@ export async function getAppById(ctx: Store, id: string): Promise<AppRecord> {
   return toRecord(row)
 }
 
+/** Keeps the app from being deleted until the transaction ends. Fault `not_found` when it was deleted already. */
+export async function holdApp(trx: Store['db'], app: Pick<AppRecord, 'id'>): Promise<void> {
+  const live = await trx
+    .selectFrom('apps')
+    .select('id')
+    .where('id', '=', app.id)
+    .where('deleted_at', 'is', null)
+    .forShare()
+    .executeTakeFirst()
+  if (!live) throw new Fault('not_found', `app not found: app ${app.id} was deleted`)
+}
+
 export async function listApps(ctx: Store, filter: { orgId?: string } = {}): Promise<AppRecord[]> {
   let query = selectApps(ctx).orderBy('apps.name')
   if (filter.orgId !== undefined) query = query.where('apps.org_id', '=', filter.orgId)

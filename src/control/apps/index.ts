@@ -5,6 +5,7 @@ export {
   findApp,
   getApp,
   getAppById,
+  holdApp,
   listApps,
   markDeployed,
   whereItAnswers,

@@ -17,6 +17,7 @@ import {
   setPlacementStatus,
 } from './placements.ts'
 import { getMachine } from './read.ts'
+import { destroyUnwanted } from './janitor.ts'
 import { notePushed } from './secrets-push.ts'
 import { oneAtATime } from './one-at-a-time.ts'
 import { checkImageAccess, checkMachineInput, type CheckedInput } from './validate.ts'
@@ -82,7 +83,10 @@ export async function createMachine(
       unfit.set(placed.host_id, error)
       continue
     }
-    await confirmPlacement(ctx, machine)
+    if (!(await confirmPlacement(ctx, machine))) {
+      await destroyUnwanted(ctx, placed)
+      throw new Fault('conflict', `app ${app.name} was deleted while its machine was made`)
+    }
     if (app.status === 'pending') await markDeployed(ctx, app)
     if (secrets) await notePushed(ctx, app, placed.host_id, secrets.version)
     return machine

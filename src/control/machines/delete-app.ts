@@ -39,4 +39,9 @@ export async function deleteApp(ctx: ControlContext, app: AppRecord): Promise<vo
       .where('id', '=', app.id)
       .execute()
   })
+  // What was asked for while all this went on; from here on nothing more can be.
+  await doomMachines(ctx, app)
+  await doomVolumes(ctx, app)
+  await destroyAbandoned(ctx, { appId: app.id })
+  await destroyAbandonedVolumes(ctx, { appId: app.id })
 }

@@ -1,7 +1,21 @@
 import { isFault, messageOf } from '#core/fault.ts'
 import type { ControlContext } from '../context.ts'
-import { callHost } from '../hosts/index.ts'
+import { callHost, type HostRef } from '../hosts/index.ts'
 import { abandonedPlacements, erasePlacement, markGone } from './placements.ts'
+
+/** Of a machine that it does not know a host remembers this, and refuses to make it later. */
+export async function destroyUnwanted(
+  ctx: ControlContext,
+  machine: HostRef & { id: string },
+): Promise<void> {
+  await callHost(ctx, machine, {
+    method: 'DELETE',
+    path: `/v1/machines/${machine.id}`,
+    query: { kill: 'true' },
+    timeoutMs: 30_000,
+    source: 'flyd',
+  })
+}
 
 /**
  * Destroys machines that nobody wants: of deleted apps, and those a host may have made without telling us. Safe to repeat;
@@ -18,13 +32,7 @@ export async function destroyAbandoned(
       let count = placements.length
       for (const placement of placements) {
         try {
-          await callHost(ctx, placement, {
-            method: 'DELETE',
-            path: `/v1/machines/${placement.machine_id}`,
-            query: { kill: 'true' },
-            timeoutMs: 30_000,
-            source: 'flyd',
-          })
+          await destroyUnwanted(ctx, { ...placement, id: placement.machine_id })
         } catch (error) {
           if (isFault(error, 'host_unreachable')) break
           if (!isFault(error, 'not_found')) {

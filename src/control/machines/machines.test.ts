@@ -346,3 +346,31 @@ test('OBS-10: log lines of several hosts are merged by time, and followed', asyn
   assert.ok(host(0).calls.some((call) => /logs.*since=30.*follow=true/.test(call)))
   host(0).logs = host(1).logs = []
 })
+
+test('nothing that is made while its app is deleted outlives it', async () => {
+  const { ctx } = control
+  const config = { config: { image: 'x' } }
+  const makes = Array.from({ length: 12 }, async (_, i) => {
+    await systemClock.sleep(i * 3)
+    await createMachine(ctx, app, config, owner)
+    await createVolume(ctx, app, { name: 'data', size_gb: 1 })
+  })
+  const deletion = systemClock.sleep(15).then(() => deleteApp(ctx, app))
+  const settled = await Promise.allSettled(makes)
+  await deletion
+  assert.ok(settled.some(({ status }) => status === 'rejected'))
+  assert.equal(await destroyAbandoned(ctx), 0)
+  const left = control.hosts.flatMap((one) =>
+    [...one.machines.values()].filter(
+      ({ appId, state }) => appId === app.id && state !== 'destroyed',
+    ),
+  )
+  assert.deepEqual(left, [])
+  const placed = await ctx.db
+    .selectFrom('volume_placements')
+    .select('volume_id')
+    .where('app_id', '=', app.id)
+    .where('status', 'in', ['placing', 'placed'])
+    .execute()
+  assert.deepEqual(placed, [])
+})

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import type { Machine } from '#spec/machine.ts'
-import type { AppRecord } from '../apps/index.ts'
+import { holdApp, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import type { HostRef } from '../hosts/index.ts'
 import { runnerLives, thisRunner } from '../runner.ts'
@@ -70,25 +70,31 @@ export async function hostsOfApp(ctx: Store, app: Pick<AppRecord, 'id'>): Promis
     .execute()
 }
 
-/** Step one of a create. Throws the unique violation of `machine_live_name` when the name is in use. */
+/**
+ * Step one of a create. Throws the unique violation of `machine_live_name` when the name is in use. Fault `not_found` when the
+ * app was deleted meanwhile: whatever is recorded before that, its deletion finds.
+ */
 export async function recordPlacement(
   ctx: Store,
   app: Pick<AppRecord, 'id'>,
   placement: { id: string; name: string; region: string } & HostRef,
 ): Promise<void> {
-  await ctx.db
-    .insertInto('machine_placements')
-    .values({
-      machine_id: placement.id,
-      app_id: app.id,
-      name: placement.name,
-      region: placement.region,
-      host_id: placement.host_id,
-      host_api: placement.host_api,
-      status: 'placing',
-      placed_by: thisRunner,
-    })
-    .execute()
+  await ctx.db.transaction().execute(async (trx) => {
+    await holdApp(trx, app)
+    await trx
+      .insertInto('machine_placements')
+      .values({
+        machine_id: placement.id,
+        app_id: app.id,
+        name: placement.name,
+        region: placement.region,
+        host_id: placement.host_id,
+        host_api: placement.host_api,
+        status: 'placing',
+        placed_by: thisRunner,
+      })
+      .execute()
+  })
 }
 
 export async function setPlacementStatus(
@@ -103,14 +109,18 @@ export async function setPlacementStatus(
     .execute()
 }
 
-/** Last step of a create, in one write: the host has the machine, and this is what it said. */
-export async function confirmPlacement(ctx: Store, machine: Machine): Promise<void> {
-  await ctx.db
+/**
+ * Last step of a create, in one write: the host has the machine, and this is what it said. False when somebody gave the
+ * machine up meanwhile, as the deletion of its app does.
+ */
+export async function confirmPlacement(ctx: Store, machine: Machine): Promise<boolean> {
+  const { numUpdatedRows } = await ctx.db
     .updateTable('machine_placements')
     .set({ status: 'placed', last_known: JSON.stringify(memoryOf(machine)) })
     .where('machine_id', '=', machine.id)
     .where('status', '=', 'placing')
-    .execute()
+    .executeTakeFirst()
+  return numUpdatedRows > 0n
 }
 
 /** What is kept of a machine: never the nonce, and only the newest events. */

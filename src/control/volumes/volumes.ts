@@ -5,7 +5,7 @@ import { resolveGuest } from '#spec/guest-size.ts'
 import type { HostVolumeCreate } from '#spec/host-api.ts'
 import { guestSchema } from '#spec/machine-config.ts'
 import { volumeInputSchema, volumeSchema, type Volume } from '#spec/volume.ts'
-import { appRef, type AppRecord } from '../apps/index.ts'
+import { appRef, holdApp, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import { callHost, freshHosts, type HostRef } from '../hosts/index.ts'
 import { place, regionPreferences } from '../schedule/index.ts'
@@ -75,20 +75,29 @@ export async function createVolume(
   const size_gb = input.size_gb ?? 3
   const host = await hostForVolume(ctx, app, raw)
   const id = newVolumeId()
-  await ctx.db
-    .insertInto('volume_placements')
-    .values({
-      volume_id: id,
-      app_id: app.id,
-      name: input.name,
-      size_gb,
-      ...host,
-      status: 'placing',
-      placed_by: thisRunner,
-    })
-    .execute()
+  await ctx.db.transaction().execute(async (trx) => {
+    await holdApp(trx, app)
+    await trx
+      .insertInto('volume_placements')
+      .values({
+        volume_id: id,
+        app_id: app.id,
+        name: input.name,
+        size_gb,
+        ...host,
+        status: 'placing',
+        placed_by: thisRunner,
+      })
+      .execute()
+  })
+  // One that the deletion of its app has doomed meanwhile stays so.
   const setStatus = (status: 'placed' | 'doomed' | 'gone') =>
-    ctx.db.updateTable('volume_placements').set({ status }).where('volume_id', '=', id).execute()
+    ctx.db
+      .updateTable('volume_placements')
+      .set({ status })
+      .where('volume_id', '=', id)
+      .where('status', '=', 'placing')
+      .execute()
   try {
     const body: HostVolumeCreate = {
       id,
