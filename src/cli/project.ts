@@ -40,10 +40,25 @@ export function openProject(
     const lines = result.errors.map(({ message }) => `  ${message}`).join('\n')
     throw new Fault('invalid', `the configuration is not valid; nothing was changed:\n${lines}`)
   }
-  for (const warning of result.warnings) {
+  warnOf(io, file, result)
+  return { folder: options.folder, file, config: result.config, definition: result.definition }
+}
+
+/**
+ * What is accepted and yet may not be what was meant, to stderr. A key that nobody knows passes (TOML-4), but a section
+ * misspelt would otherwise be an app that nothing reaches, and nobody told.
+ */
+export function warnOf(
+  io: Io,
+  file: string,
+  found: { warnings: readonly string[]; unknownKeys: readonly { key: string; line?: number }[] },
+): void {
+  const unknown = found.unknownKeys.map(
+    ({ key, line }) => `${file}:${line ? `${line}:` : ''} ${key} is no known key; it is ignored`,
+  )
+  for (const warning of [...found.warnings, ...unknown]) {
     complain(io, `${colorsOf(io).yellow('WARN')} ${warning}`)
   }
-  return { folder: options.folder, file, config: result.config, definition: result.definition }
 }
 
 /** TOML-35: the definition with the content of every `local_path`, read relative to the configuration file. */

@@ -1,23 +1,22 @@
-import { join } from 'node:path'
+import { resolve } from 'node:path'
 import { Fault } from '#core/fault.ts'
 import type { Secret } from '#spec/app.ts'
 import { parseFlyToml, writeFlyToml } from '#spec/fly-toml.ts'
 import { readTextFile, writeFileAtomic } from '#sys/files.ts'
-import { findConfigFile } from '../app-config.ts'
+import { findAppName, findConfigFile } from '../app-config.ts'
 import { part } from '../api.ts'
 import { getApp } from '../apps.ts'
 import type { Call, Command } from '../command.ts'
 import { aboutApp, yesFlag } from '../flags.ts'
 import { colorsOf, complain, say, sayJson } from '../io.ts'
 import { isManaged, listMachines } from '../machines.ts'
-import { openProject } from '../project.ts'
+import { openProject, warnOf } from '../project.ts'
 import { confirm } from '../prompt.ts'
 import { sayTable } from '../table.ts'
 
 /** The definition last deployed. TOML-3. */
-async function deployedDefinition(call: Call): Promise<Record<string, unknown>> {
+async function deployedDefinition(call: Call, app: string): Promise<Record<string, unknown>> {
   const api = call.api()
-  const app = await call.appName()
   await getApp(api, app)
   const path = `/api/v1/apps/${part(app)}/definition`
   const definition = await api.find<Record<string, unknown>>(path)
@@ -29,7 +28,7 @@ async function runShow(call: Call): Promise<number> {
   const { io, flags } = call
   const definition = flags.on('local')
     ? openProject(io, { folder: io.cwd, config: flags.text('config') }).definition
-    : await deployedDefinition(call)
+    : await deployedDefinition(call, await call.appName())
   if (flags.on('toml')) say(io, writeFlyToml(definition, { at: new Date() }).trimEnd())
   else sayJson(io, definition)
   return 0
@@ -37,10 +36,11 @@ async function runShow(call: Call): Promise<number> {
 
 async function runSave(call: Call): Promise<number> {
   const { io, flags } = call
-  const definition = { app: await call.appName(), ...(await deployedDefinition(call)) }
   const named = flags.text('config')
-  const file =
-    findExisting(io.cwd, named) ?? (named ? join(io.cwd, named) : join(io.cwd, 'fly.toml'))
+  const existing = findExisting(io.cwd, named)
+  const app = (existing ? undefined : await appOfFolder(call)) ?? (await call.appName())
+  const definition = { app, ...(await deployedDefinition(call, app)) }
+  const file = existing ?? resolve(io.cwd, named ?? 'fly.toml')
   if (readTextFile(file) !== undefined && !flags.on('yes')) {
     const question = `An existing configuration file has been found at ${file}. Overwrite it?`
     if (!(await confirm(io, question, { flag: '--yes' }))) return 0
@@ -62,6 +62,10 @@ function findExisting(cwd: string, named: string | undefined): string | undefine
   }
 }
 
+/** The app of the folder we are in: `-c` names a file yet to be made, which cannot tell. */
+const appOfFolder = ({ io, flags }: Call): Promise<string | undefined> =>
+  findAppName({ cwd: io.cwd, flag: flags.text('app'), config: undefined, env: io.env })
+
 async function runValidate(call: Call): Promise<number> {
   const { io, flags } = call
   const colors = colorsOf(io)
@@ -73,7 +77,7 @@ async function runValidate(call: Call): Promise<number> {
     for (const { message } of result.errors) complain(io, `${colors.red('✘')} ${message}`)
     throw new Fault('invalid', 'App configuration is not valid')
   }
-  for (const warning of result.warnings) complain(io, `${colors.yellow('WARN')} ${warning}`)
+  warnOf(io, file, { ...result, ...(flags.on('strict') ? { unknownKeys: [] } : {}) })
   if (flags.on('strict') && result.unknownKeys.length > 0) {
     say(io, 'Strict validation found unrecognised sections or keys:')
     for (const { key, line } of result.unknownKeys) say(io, `  ${file}:${line ?? 1}: ${key}`)
