@@ -121,6 +121,8 @@ function restartPolicy(flags: FlagValues): 'no' | 'on-failure' | 'always' | unde
   const named = flags.text('restart')
   if (named === undefined) return undefined
   if (named === 'never') return 'no'
+  // flyctl's own word for it.
+  if (named === 'on-fail') return 'on-failure'
   if (named === 'no' || named === 'on-failure' || named === 'always') return named
   throw new Fault('bad_request', `--restart is no, on-failure or always, not "${named}"`)
 }
