@@ -5,16 +5,22 @@ import { apiUrlOf, chosenPort, findToken } from '../place.ts'
 
 const registryPortDefault = 4285
 
-/** Variables that send flyctl here, and keep it from the real one: its statistics, updates and traces. */
+/**
+ * Variables that send flyctl here, and keep it from the real one: its statistics, updates and traces. FLY_API_HOSTNAME and
+ * FLY_API_TOKEN are what the Machines API's own examples with curl use.
+ */
 async function runEnv({ io, flags, home }: Call): Promise<number> {
   const api = apiUrlOf({ home, env: io.env })
+  const token = findToken({ home, env: io.env, token: flags.text('access-token') })
   const registryPort = chosenPort(home, 'registry') ?? registryPortDefault
   const variables = {
     FLY_API_BASE_URL: api,
     FLY_FLAPS_BASE_URL: api,
     FLY_UIEX_BASE_URL: api,
     FLY_REGISTRY_HOST: `${new URL(api).hostname}:${registryPort}`,
-    FLY_ACCESS_TOKEN: findToken({ home, env: io.env, token: flags.text('access-token') }),
+    FLY_API_HOSTNAME: api,
+    FLY_ACCESS_TOKEN: token,
+    FLY_API_TOKEN: token,
     FLY_SEND_METRICS: '0',
     FLY_NO_UPDATE_CHECK: '1',
     FLY_SYNTHETICS_AGENT: '0',
