@@ -159,7 +159,8 @@ export async function deployProject(
     return 0
   }
   if (!(await followRelease(io, { api, app: name, release }))) return 1
-  const url = app.urls[0]
+  const secure = onlyHttps(project) ? app.urls.find((one) => one.startsWith('https:')) : undefined
+  const url = secure ?? app.urls[0]
   if (url && servesTraffic(project)) {
     say(io)
     say(io, `Visit your newly deployed app at ${colorsOf(io).bold(url)}`)
@@ -169,6 +170,11 @@ export async function deployProject(
 
 const servesTraffic = ({ config }: Project): boolean =>
   config.http_service !== undefined || (config.services?.length ?? 0) > 0
+
+/** Where plain HTTP only redirects (PRX-11), the URL to show is the one that answers. */
+const onlyHttps = ({ config }: Project): boolean =>
+  config.http_service?.force_https === true ||
+  (config.services ?? []).some(({ ports }) => ports?.some((port) => port.force_https))
 
 async function obtainImage(
   io: Io,

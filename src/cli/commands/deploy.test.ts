@@ -110,6 +110,25 @@ test('deploy builds the folder, hands over the definition with its files, follow
   assert.match(err, /WARN slow/)
 })
 
+test('deploy shows the https URL where plain HTTP only redirects', async (t) => {
+  const urls = ['http://demo.hangar.localhost:8080', 'https://demo.hangar.localhost:8443']
+  const api = await startApi({
+    ...routes,
+    'GET /v1/apps/demo': { json: { ...testApp('demo'), urls } },
+  })
+  t.after(api.close)
+  const shown = async (toml: string) => {
+    const { out, err } = await hangar(['deploy'], { api, cwd: project(t, toml) })
+    return /app at (\S+)$/m.exec(out)?.[1] ?? err
+  }
+  const section = "app = 'demo'\n[http_service]\n  internal_port = 8080\n"
+  assert.equal(await shown(section), urls[0])
+  assert.equal(await shown(`${section}  force_https = true\n`), urls[1])
+  const services =
+    "app = 'demo'\n[[services]]\n  internal_port = 8080\n  [[services.ports]]\n    port = 80\n    handlers = ['http']\n    force_https = true\n"
+  assert.equal(await shown(services), urls[1])
+})
+
 test('a wrong fly.toml names file, line and key, and nothing is asked of the server', async (t) => {
   const api = await startApi(routes)
   t.after(api.close)
