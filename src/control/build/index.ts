@@ -8,3 +8,4 @@ export {
   type Grant,
 } from './registry-token.ts'
 export { createBuild, discardOldBuilds, runBuild, takeBuild, type BuildLine } from './builds.ts'
+export { endClientBuild, noteClientBuild, type ClientBuild } from './client-builds.ts'

@@ -5,6 +5,7 @@ import { systemClock } from '#core/clock.ts'
 import type { Logger } from '#sys/log.ts'
 import * as first from './migrations/0001-first.ts'
 import * as releaseRuns from './migrations/0002-release-runs.ts'
+import * as clientDoors from './migrations/0003-client-doors.ts'
 import type { Database } from './schema.ts'
 
 export type Db = Kysely<Database>
@@ -13,6 +14,7 @@ export type Db = Kysely<Database>
 const migrations: Record<string, Migration> = {
   '0001-first': first,
   '0002-release-runs': releaseRuns,
+  '0003-client-doors': clientDoors,
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.

@@ -7,4 +7,11 @@ export {
   type Db,
 } from './database.ts'
 export { loadSecretBox, secretBox, type SecretBox } from './secret-box.ts'
-export type { BuildStatus, Database, PlacementStatus, TokenScope, VolumeOptions } from './schema.ts'
+export type {
+  BuildStatus,
+  Database,
+  IpType,
+  PlacementStatus,
+  TokenScope,
+  VolumeOptions,
+} from './schema.ts'

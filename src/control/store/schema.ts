@@ -19,6 +19,9 @@ export interface Database {
   release_progress: ReleaseProgressTable
   release_runs: ReleaseRunTable
   builds: BuildTable
+  ip_assignments: IpAssignmentTable
+  certificates: CertificateTable
+  client_builds: ClientBuildTable
 }
 
 type Timestamp = ColumnType<Date, Date | undefined, Date>
@@ -192,6 +195,37 @@ interface BuildTable {
   digest: string | null
   size: number | null
   error: string | null
+  created_at: Timestamp
+  finished_at: Date | null
+}
+
+export type IpType = 'v4' | 'v6' | 'shared_v4' | 'private_v6'
+
+/** An address that an app has been given, by name only: what makes it reachable belongs to the edge. */
+interface IpAssignmentTable {
+  id: string
+  number: Generated<number>
+  app_id: string
+  type: IpType
+  address: string
+  region: string
+  service_name: string
+  created_at: Timestamp
+}
+
+interface CertificateTable {
+  app_id: string
+  hostname: string
+  created_at: Timestamp
+  updated_at: Timestamp
+}
+
+/** A build that a client runs on its own and reports here. */
+interface ClientBuildTable {
+  number: Generated<number>
+  app_id: string
+  builder_type: string
+  status: string
   created_at: Timestamp
   finished_at: Date | null
 }

@@ -1,0 +1,7 @@
+export {
+  allocateAddress,
+  listAddresses,
+  releaseAddress,
+  type IpAssignment,
+  type IpRequest,
+} from './addresses.ts'
