@@ -1,6 +1,7 @@
 import { messageOf } from '#core/fault.ts'
 import { getAppById } from './apps/index.ts'
 import type { ControlContext } from './context.ts'
+import { interruptAbandoned } from './deploy/index.ts'
 import { appsWithStaleSecrets, destroyAbandoned, pushSecrets } from './machines/index.ts'
 import { destroyAbandonedVolumes } from './volumes/index.ts'
 
@@ -15,6 +16,7 @@ export async function startJanitor(ctx: ControlContext): Promise<void> {
   while (!ctx.stopping.aborted) {
     await attempt(ctx, 'hosts', () => ctx.hosts.flush())
     await attempt(ctx, 'machines', () => destroyAbandoned(ctx))
+    await attempt(ctx, 'releases', () => interruptAbandoned(ctx))
     await attempt(ctx, 'volumes', () => destroyAbandonedVolumes(ctx))
     await attempt(ctx, 'secrets', async () => {
       for (const id of await appsWithStaleSecrets(ctx))

@@ -6,6 +6,13 @@ import * as releases from '../store/releases.ts'
 
 export { applySecrets, resumeDeploys, startDeploy } from './deploys.ts'
 export { resolveImage } from './resolve-image.ts'
+export {
+  appOfRelease,
+  interruptAbandoned,
+  moveClientRelease,
+  startClientRelease,
+  type ClientRelease,
+} from './client-releases.ts'
 
 type Store = Pick<ControlContext, 'db'>
 type AppId = Pick<AppRecord, 'id'>
@@ -37,3 +44,7 @@ export async function currentDefinition(
   const release = await releases.currentRelease(ctx, { appId: app.id })
   return release?.definition ?? undefined
 }
+
+/** The newest release that is complete or running; undefined before the first deploy. */
+export const currentRelease = (ctx: Store, app: AppId): Promise<Release | undefined> =>
+  releases.currentRelease(ctx, { appId: app.id })
