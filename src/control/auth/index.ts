@@ -2,8 +2,11 @@ export { mayUseApp, mayUseOrg, requireApp, requireOrg, type Access } from './per
 export {
   createToken,
   ensureFirstToken,
+  findToken,
+  listTokens,
   revokeToken,
   verifyHeader,
   verifyToken,
   type Caller,
+  type TokenInfo,
 } from './tokens.ts'

@@ -98,3 +98,44 @@ export async function ensureFirstToken(
   writeFileAtomic(path, `${secret}\n`, 0o600)
   ctx.log.info({ token: id, file: path }, 'made the first token')
 }
+
+export interface TokenInfo {
+  id: string
+  name: string
+  email: string
+  expiresAt: Date
+  revokedAt: Date | null
+  scope: TokenScope
+}
+
+/** The tokens of an organization or of one app, oldest first; revoked and expired ones too. SEC-21. */
+export async function listTokens(
+  ctx: Pick<ControlContext, 'db'>,
+  filter: { orgId: string; appId?: string },
+): Promise<TokenInfo[]> {
+  const rows = await ctx.db
+    .selectFrom('tokens')
+    .select(['id', 'name', 'email', 'expires_at', 'revoked_at', 'scope'])
+    .orderBy('created_at')
+    .limit(1_000)
+    .where((eb) => eb(eb.ref('scope', '->>').key('org_id'), '=', filter.orgId))
+    .execute()
+  return rows
+    .filter((row) => filter.appId === undefined || row.scope.app_id === filter.appId)
+    .map((row) => ({
+      id: row.id,
+      name: row.name,
+      email: row.email,
+      expiresAt: row.expires_at,
+      revokedAt: row.revoked_at,
+      scope: row.scope,
+    }))
+}
+
+/** One token's scope, for whoever wants to revoke it. */
+export async function findToken(
+  ctx: Pick<ControlContext, 'db'>,
+  id: string,
+): Promise<Pick<TokenInfo, 'id' | 'scope'> | undefined> {
+  return ctx.db.selectFrom('tokens').select(['id', 'scope']).where('id', '=', id).executeTakeFirst()
+}

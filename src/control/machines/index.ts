@@ -13,6 +13,7 @@ export {
   type MachineVerb,
 } from './act.ts'
 export { createMachine, type CreateOptions } from './create.ts'
+export { findMachineApp, findVolumeApp } from './find-app.ts'
 export { appLogs, type LogFilter } from './logs.ts'
 export { deleteApp } from './delete-app.ts'
 export { destroyAbandoned } from './janitor.ts'
@@ -27,5 +28,5 @@ export {
   type MachineFilter,
 } from './read.ts'
 export { appsWithStaleSecrets, pushSecrets } from './secrets-push.ts'
-export { describeIssue, ownRepository } from './validate.ts'
+export { checkImageAccess, describeIssue, ownRepository } from './validate.ts'
 export { waitMachine, type WaitOptions } from './wait.ts'

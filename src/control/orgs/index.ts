@@ -36,6 +36,38 @@ export async function findOrg(ctx: Store, slug: string): Promise<Org | undefined
     .executeTakeFirst()
 }
 
+export async function findOrgById(ctx: Store, id: string): Promise<Org | undefined> {
+  return ctx.db
+    .selectFrom('orgs')
+    .select(['id', 'number', 'slug', 'name'])
+    .where('id', '=', id)
+    .executeTakeFirst()
+}
+
+/** Makes an organisation with a slug of its name's letters; a taken slug gets a number. Fault `invalid`. SEC-30. */
+export async function createOrg(ctx: Store, name: unknown): Promise<Org> {
+  const given = typeof name === 'string' ? name.trim() : ''
+  const slug = given
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-+|-+$/g, '')
+  if (given.length > 60 || slug === '') {
+    throw new Fault('invalid', 'an organization needs a name of letters and digits, at most 60')
+  }
+  for (let attempt = 1; attempt <= 1_000; attempt++) {
+    const wanted = attempt === 1 ? slug : `${slug}-${attempt}`
+    const id = newOrgId()
+    await ctx.db
+      .insertInto('orgs')
+      .values({ id, slug: wanted, name: given })
+      .onConflict((c) => c.column('slug').doNothing())
+      .execute()
+    const org = await findOrg(ctx, wanted)
+    if (org?.id === id) return org
+  }
+  throw new Fault('limit_reached', `there are too many organizations named ${given}`)
+}
+
 /** All organisations, or only the one with `id`. */
 export async function listOrgs(ctx: Store, id?: string): Promise<Org[]> {
   let query = ctx.db.selectFrom('orgs').select(['id', 'number', 'slug', 'name']).orderBy('number')
