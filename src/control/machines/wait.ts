@@ -5,7 +5,7 @@ import { machineStates } from '#spec/machine.ts'
 import type { AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import { callHost } from '../hosts/index.ts'
-import { placementOf } from './read.ts'
+import { getMachine, placementOf } from './read.ts'
 
 export interface WaitOptions {
   /** MCH-51: machine states or `settled`; `started` when empty. Any of them ends the wait. */
@@ -60,7 +60,11 @@ export async function waitMachine(
         timeoutMs: Math.max(1_000, leftMs) + 3_000,
         ...(options.signal ? { signal: options.signal } : {}),
       })
-      return
+      if (!states.includes('settled')) return
+      const restMs = await untilRested(ctx, app, id)
+      if (restMs <= 0) return
+      if (ctx.clock.now() + restMs > deadline) throw waitTimeout(id, states, timeoutSeconds)
+      await ctx.clock.sleep(restMs, options.signal)
     } catch (error) {
       if (isFault(error, 'not_found') && states.includes('destroyed')) return
       if (!isFault(error, 'host_unreachable')) throw error
@@ -70,10 +74,21 @@ export async function waitMachine(
   }
 }
 
-function waitTimeout(id: string, states: readonly string[], seconds: number, cause: Error): Fault {
+/** How long a machine must have been as it is to count as settled: one that crashes at once is not. MCH-51. */
+const restedMs = 1_200
+
+/** How much longer the machine must rest, in milliseconds. */
+async function untilRested(ctx: ControlContext, app: AppRecord, id: string): Promise<number> {
+  const { updated_at, state } = await getMachine(ctx, app, id)
+  if (state === 'destroyed') return 0
+  return Math.min(restedMs, Date.parse(updated_at) + restedMs - ctx.clock.now())
+}
+
+function waitTimeout(id: string, states: readonly string[], seconds: number, cause?: Error): Fault {
+  const why = cause ? `: ${cause.message}` : ''
   return new Fault(
     'wait_timeout',
-    `machine ${id} was not seen ${states.join(' or ')} in ${seconds} s: ${cause.message}`,
+    `machine ${id} was not seen ${states.join(' or ')} in ${seconds} s${why}`,
     { cause },
   )
 }
