@@ -3,6 +3,7 @@ import { Fault } from '#core/fault.ts'
 import {
   applySecrets,
   currentDefinition,
+  currentRelease,
   followProgress,
   getRelease,
   listReleases,
@@ -10,6 +11,7 @@ import {
 } from '#control/deploy/index.ts'
 import { appOf, flag, intOf, objectBody, param, type Env } from './request.ts'
 import { jsonLines } from './stream.ts'
+import { releaseView } from './uiex.ts'
 
 /** Releases: asked for here, carried out by control, watched by whoever likes. */
 export function deployRoutes(api: Hono<Env>): void {
@@ -29,7 +31,15 @@ export function deployRoutes(api: Hono<Env>): void {
   api.get(`${root}/releases`, async (c) => {
     const app = await appOf(c, 'read')
     const limit = Math.min(intOf(c.req.query('limit'), 'limit') ?? 100, 1_000)
-    return c.json(await listReleases(c.var.ctx, app, limit))
+    const releases = await listReleases(c.var.ctx, app, limit)
+    return c.json({ releases: releases.map(releaseView) })
+  })
+
+  api.get(`${root}/releases/current`, async (c) => {
+    const app = await appOf(c, 'read')
+    const release = await currentRelease(c.var.ctx, app)
+    if (release) return c.json(releaseView(release))
+    throw new Fault('not_found', `app ${app.name} has no release yet; deploy it first`)
   })
 
   api.get(`${root}/releases/:id`, async (c) =>

@@ -7,17 +7,21 @@ import { limits } from '#core/limits.ts'
 import { verifyHeader } from '#control/auth/index.ts'
 import type { ControlContext } from '#control/index.ts'
 import { isDatabaseDown } from '#control/store/index.ts'
+import { addressRoutes } from './addresses.ts'
 import { appRoutes } from './apps.ts'
 import { buildContextPath, buildRoutes } from './builds.ts'
+import { certificateRoutes } from './certificates.ts'
 import { cloudRoutes } from './cloud.ts'
 import { deployRoutes } from './deploys.ts'
 import { graphRoutes } from './graphql/door.ts'
 import { logRoutes } from './logs.ts'
 import { machineRoutes } from './machines.ts'
+import { managedPostgresRoutes } from './managed-postgres.ts'
 import { platformRoutes } from './platform.ts'
 import { registryTokenRoutes } from './registry-token.ts'
 import type { Env, Request } from './request.ts'
 import { secretRoutes } from './secrets.ts'
+import { uiexRoutes } from './uiex.ts'
 import { volumeRoutes } from './volumes.ts'
 
 /** All doors as one handler of requests. */
@@ -72,6 +76,10 @@ export function createApi(ctx: ControlContext): Hono<Env> {
   logRoutes(api)
   buildRoutes(api)
   deployRoutes(api)
+  uiexRoutes(api)
+  managedPostgresRoutes(api)
+  addressRoutes(api)
+  certificateRoutes(api)
   return api
 }
 

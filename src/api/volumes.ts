@@ -1,4 +1,5 @@
 import type { Hono } from 'hono'
+import { Fault } from '#core/fault.ts'
 import {
   changeVolume,
   createVolume,
@@ -25,4 +26,20 @@ export function volumeRoutes(api: Hono<Env>): void {
   api.delete(`${root}/:id`, async (c) =>
     c.json(await destroyVolume(c.var.ctx, await appOf(c, 'write'), param(c, 'id'))),
   )
+
+  api.put(`${root}/:id/extend`, async (c) => {
+    await getVolume(c.var.ctx, await appOf(c, 'write'), param(c, 'id'))
+    throw new Fault(
+      'not_available_yet',
+      'extending a volume is not available yet; create a larger one and copy the data',
+    )
+  })
+  api.get(`${root}/:id/snapshots`, async (c) => {
+    await getVolume(c.var.ctx, await appOf(c, 'read'), param(c, 'id'))
+    return c.json([])
+  })
+  api.post(`${root}/:id/snapshots`, async (c) => {
+    await getVolume(c.var.ctx, await appOf(c, 'write'), param(c, 'id'))
+    throw new Fault('not_available_yet', 'snapshots of volumes are not available yet')
+  })
 }

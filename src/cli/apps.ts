@@ -52,5 +52,5 @@ export async function chooseOrg(
 }
 
 /** Newest first. */
-export const listReleases = (api: Api, app: string): Promise<Release[]> =>
-  api.get<Release[]>(`/api/v1/apps/${part(app)}/releases`)
+export const listReleases = async (api: Api, app: string): Promise<Release[]> =>
+  (await api.get<{ releases: Release[] }>(`/api/v1/apps/${part(app)}/releases`)).releases

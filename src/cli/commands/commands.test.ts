@@ -80,7 +80,7 @@ test('apps list shows flyctl’s columns; -q names; --json passes on', async (t)
     ...viewer,
     'GET /v1/apps': { json: { apps: [testApp('web'), testApp('api', { status: 'pending' })] } },
     'GET /api/v1/apps/web/releases': {
-      json: [{ ...testRelease, created_at: '2020-02-03T04:05:06Z' }],
+      json: { releases: [{ ...testRelease, created_at: '2020-02-03T04:05:06Z' }] },
     },
   })
   t.after(api.close)
@@ -130,7 +130,7 @@ test('status of an app: fields, machines, and what deploy does not manage', asyn
     'GET /v1/apps/demo/machines': {
       json: [testMachine('bb', { checks }), testMachine('aa', {}, { metadata: {} })],
     },
-    'GET /api/v1/apps/demo/releases': { json: [testRelease] },
+    'GET /api/v1/apps/demo/releases': { json: { releases: [testRelease] } },
   })
   t.after(api.close)
   const { out } = await hangar(['status', '-a', 'demo'], { api })
@@ -230,7 +230,7 @@ test('secrets: staged, applied with the release followed, listed with their stat
   const api = await startApi({
     'GET /v1/apps/demo': { json: testApp('demo') },
     'GET /v1/apps/demo/machines': { json: [machine] },
-    'GET /api/v1/apps/demo/releases': { json: [] },
+    'GET /api/v1/apps/demo/releases': { json: { releases: [] } },
     'POST /v1/apps/demo/secrets': { json: { version: 2, secrets: [] } },
     'POST /api/v1/apps/demo/secrets/apply': { status: 201, json: testRelease },
     'GET /api/v1/apps/demo/releases/rel_1/progress': {
@@ -470,7 +470,9 @@ test('regions, volumes, releases and version show what the server says', async (
     'GET /v1/apps/demo': { json: testApp('demo') },
     'GET /v1/apps/demo/volumes': { json: [volume, { ...volume, state: 'pending_destroy' }] },
     'POST /v1/apps/demo/volumes': { json: volume },
-    'GET /api/v1/apps/demo/releases': { json: [{ ...testRelease, created_at: '2020-01-01' }] },
+    'GET /api/v1/apps/demo/releases': {
+      json: { releases: [{ ...testRelease, created_at: '2020-01-01' }] },
+    },
   })
   t.after(api.close)
   assert.match((await hangar(['regions', 'list'], { api })).out, /^Chicago {8}ord {3}nearest$/m)

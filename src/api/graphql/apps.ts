@@ -1,0 +1,64 @@
+import { Fault } from '#core/fault.ts'
+import { findApp, listApps } from '#control/apps/index.ts'
+import { mayUseApp, requireApp } from '#control/auth/index.ts'
+import { findMachineApp, findVolumeApp, listMachines } from '#control/machines/index.ts'
+import { getVolume } from '#control/volumes/index.ts'
+import { appNamed, connection, notYet, orgOfId, type Graph } from './context.ts'
+import { appView, machineView } from './views.ts'
+
+interface AppsArgs {
+  organizationId?: string | null
+  role?: string | null
+}
+
+export const appQueries = {
+  app: async (args: { name?: string; id?: string; internalId?: string }, graph: Graph) =>
+    appView(graph, await appNamed(graph, args.name ?? args.id ?? '', 'read')),
+
+  apps: async (args: AppsArgs, graph: Graph) => {
+    const org = args.organizationId ? await orgOfId(graph, args.organizationId, 'read') : undefined
+    const all = args.role ? [] : await listApps(graph.ctx, org ? { orgId: org.id } : {})
+    const visible = all.filter((app) => mayUseApp(graph.caller, app, 'read'))
+    return connection(visible.map((app) => appView(graph, app)))
+  },
+
+  appNameAvailable: async (args: { name: string }, graph: Graph) =>
+    (await findApp(graph.ctx, args.name)) === undefined,
+
+  canPerformBluegreenDeployment: async (args: { name: string }, graph: Graph) => {
+    await appNamed(graph, args.name, 'read')
+    return true
+  },
+
+  machine: async (args: { machineId: string }, graph: Graph) => {
+    const found = await findMachineApp(graph.ctx, args.machineId)
+    if (!found) {
+      throw new Fault('not_found', `machine not found: there is no machine ${args.machineId}`)
+    }
+    requireApp(graph.caller, found.app, 'read')
+    const machines = await listMachines(graph.ctx, found.app, { includeDeleted: true })
+    const machine = machines.find((one) => one.id === args.machineId)
+    if (!machine) {
+      throw new Fault('not_found', `machine not found: machine ${args.machineId} was never made`)
+    }
+    return machineView(graph, found.app, machine)
+  },
+
+  volume: async (args: { id: string }, graph: Graph) => {
+    const app = await findVolumeApp(graph.ctx, args.id)
+    if (!app) throw new Fault('not_found', `volume not found: there is no volume ${args.id}`)
+    requireApp(graph.caller, app, 'read')
+    const { id, state } = await getVolume(graph.ctx, app, args.id)
+    return {
+      __typename: 'Volume',
+      id,
+      state,
+      app: () => appView(graph, app),
+      snapshots: connection([]),
+    }
+  },
+}
+
+export const appMutations = {
+  moveApp: () => notYet('moving an app to another organization is'),
+}

@@ -1,0 +1,111 @@
+import { readFileSync } from 'node:fs'
+import {
+  buildSchema,
+  execute,
+  GraphQLError,
+  parse,
+  specifiedRules,
+  validate,
+  type ExecutionResult,
+  type GraphQLSchema,
+} from 'graphql'
+import type { Hono } from 'hono'
+import { Fault, isFault, messageOf } from '#core/fault.ts'
+import { verifyHeader } from '#control/auth/index.ts'
+import { isDatabaseDown } from '#control/store/index.ts'
+import { objectBody, type Env } from '../request.ts'
+import { addressMutations } from './addresses.ts'
+import { appMutations, appQueries } from './apps.ts'
+import { boundedQuery, queryBounds } from './bounds.ts'
+import type { Graph } from './context.ts'
+import { imageQueries } from './images.ts'
+import { laterMutations, laterQueries } from './not-yet.ts'
+import { organizationMutations, organizationQueries } from './organizations.ts'
+import { regionQueries } from './regions.ts'
+import { tokenMutations } from './tokens.ts'
+
+const root = {
+  ...organizationQueries,
+  ...appQueries,
+  ...imageQueries,
+  ...regionQueries,
+  ...laterQueries,
+  ...organizationMutations,
+  ...tokenMutations,
+  ...appMutations,
+  ...addressMutations,
+  ...laterMutations,
+}
+
+const rules = [...specifiedRules, boundedQuery]
+
+export const graphSchema = (): GraphQLSchema =>
+  buildSchema(readFileSync(new URL('schema.graphql', import.meta.url), 'utf8'))
+
+/**
+ * `POST /graphql`. The status is 200 whatever comes of it: clients read the reason from `errors`, and only from there. Who
+ * asks is checked before the query is read, so that a stranger learns nothing and costs nothing.
+ */
+export function graphRoutes(api: Hono<Env>): void {
+  const schema = graphSchema()
+  api.post('/graphql', async (c) => {
+    const { ctx, requestId } = c.var
+    try {
+      const caller = await verifyHeader(ctx, c.req.header('authorization'))
+      if (!caller) throw new Fault('unauthorized', 'You must be authenticated: no valid token')
+      const answer = await ask(schema, await objectBody(c), { ctx, caller, requestId })
+      return answered(answer, requestId)
+    } catch (error) {
+      return answered({ errors: [shown(error, c.var)] }, requestId)
+    }
+  })
+}
+
+/** Variables that the query does not declare are ignored: a client sends such. */
+async function ask(schema: GraphQLSchema, body: Record<string, unknown>, graph: Graph) {
+  const { query, operationName, variables } = body
+  if (typeof query !== 'string') {
+    throw new Fault('bad_request', 'the body must be {"query": "…", "variables": {…}}')
+  }
+  if (variables !== undefined && variables !== null && typeof variables !== 'object') {
+    throw new Fault('bad_request', 'variables must be an object')
+  }
+  const document = parse(query, { maxTokens: queryBounds.tokensMax })
+  const wrong = validate(schema, document, rules, { maxErrors: 5 })
+  if (wrong.length > 0) return { errors: wrong.map((error) => shown(error, graph)) }
+  const result: ExecutionResult = await execute({
+    schema,
+    document,
+    rootValue: root,
+    contextValue: graph,
+    variableValues: variables as Record<string, unknown> | null | undefined,
+    operationName: typeof operationName === 'string' ? operationName : null,
+  })
+  if (!result.errors) return { data: result.data ?? null }
+  return { data: result.data ?? null, errors: result.errors.map((error) => shown(error, graph)) }
+}
+
+type Log = Pick<Graph, 'ctx' | 'requestId'>
+
+/** A fault speaks for itself, and so does a fault of the query; anything else keeps its insides in the log. */
+function shown(error: unknown, { ctx, requestId }: Log) {
+  const at = error instanceof GraphQLError && error.path ? { path: error.path } : {}
+  const cause = error instanceof GraphQLError ? (error.originalError ?? error) : error
+  if (isFault(cause) && cause.code !== 'internal') {
+    const extensions = { code: cause.code.toUpperCase() }
+    return { message: cause.message, ...at, extensions }
+  }
+  if (cause instanceof GraphQLError) {
+    return { message: cause.message, ...at, extensions: { code: 'BAD_REQUEST' } }
+  }
+  ctx.log.error({ requestId, error: messageOf(cause) }, 'a query failed')
+  return { message: insideText(cause, requestId), ...at, extensions: { code: 'INTERNAL' } }
+}
+
+const insideText = (error: unknown, requestId: string): string =>
+  isDatabaseDown(error)
+    ? `the database does not answer; machines keep running, try again in a moment (request ${requestId})`
+    : `something went wrong inside Hangar; request ${requestId} is in the log of control`
+
+const answered = (body: unknown, requestId: string): Response =>
+  Response.json(body, { status: 200, headers: { 'fly-request-id': requestId } })

@@ -1,0 +1,141 @@
+import type { Hono } from 'hono'
+import { Fault } from '#core/fault.ts'
+import type { Release } from '#spec/release.ts'
+import { getApp, type AppRecord } from '#control/apps/index.ts'
+import { mayUseApp, requireApp, requireOrg, type Access } from '#control/auth/index.ts'
+import { endClientBuild, noteClientBuild } from '#control/build/index.ts'
+import { listApps } from '#control/apps/index.ts'
+import {
+  appOfRelease,
+  currentRelease,
+  moveClientRelease,
+  startClientRelease,
+} from '#control/deploy/index.ts'
+import { findOrg, listOrgs, personalSlug, type Org } from '#control/orgs/index.ts'
+import { objectBody, param, type Env, type Request } from './request.ts'
+
+/** §6: an organization as this door shows it; its numeric id is a number here and text in GraphQL. */
+const orgView = (org: Org) => ({
+  id: org.id,
+  internal_numeric_id: org.number,
+  slug: org.slug,
+  raw_slug: org.slug,
+  name: org.name,
+  paid_plan: true,
+  personal: org.slug === personalSlug,
+  billing_status: 'CURRENT',
+  provisions_beta_extensions: false,
+  billable: true,
+  remote_builder_image: '',
+})
+
+/** A release as clients of this door decode it, and everything else that it is. */
+export const releaseView = (release: Release) => ({
+  ...release,
+  strategy: release.strategy.toUpperCase(),
+  stable: release.status === 'complete',
+  in_progress: release.status === 'pending' || release.status === 'running',
+  image_ref: release.image_ref ?? '',
+})
+
+/** The app that a body names. */
+async function appNamed(c: Request, name: unknown, access: Access): Promise<AppRecord> {
+  const app = await getApp(c.var.ctx, typeof name === 'string' ? name : '')
+  requireApp(c.var.caller, app, access)
+  return app
+}
+
+/** §6: organizations, releases and builds of clients that drive their deploys themselves. */
+export function uiexRoutes(api: Hono<Env>): void {
+  organizationRoutes(api)
+  releaseRoutes(api)
+  buildRoutes(api)
+}
+
+function organizationRoutes(api: Hono<Env>): void {
+  api.get('/api/v1/organizations', async (c) => {
+    const { ctx, caller } = c.var
+    const orgs = await listOrgs(ctx, caller.scope.org_id)
+    return c.json({ organizations: orgs.map(orgView) })
+  })
+
+  api.get('/api/v1/organizations/:slug', async (c) => {
+    const org = await findOrg(c.var.ctx, param(c, 'slug'))
+    if (!org) throw new Fault('not_found', `there is no organization ${param(c, 'slug')}`)
+    requireOrg(c.var.caller, org, 'read')
+    return c.json({ organization: orgView(org) })
+  })
+
+  api.post('/api/v1/organizations/:slug/builders', () => {
+    throw new Fault('not_available_yet', 'managed builders are not available; build with buildkit')
+  })
+}
+
+function releaseRoutes(api: Hono<Env>): void {
+  api.post('/api/v1/releases', async (c) => {
+    const body = await objectBody(c)
+    const app = await appNamed(c, body['app_name'], 'write')
+    const { definition, image, strategy } = body
+    if (typeof image !== 'string') throw new Fault('invalid', 'image must be a reference')
+    if (definition !== undefined && (typeof definition !== 'object' || Array.isArray(definition))) {
+      throw new Fault('invalid', 'definition must be the app config as an object')
+    }
+    const release = await startClientRelease(c.var.ctx, app, {
+      image,
+      strategy: typeof strategy === 'string' && strategy !== '' ? strategy : 'rolling',
+      definition: (definition ?? null) as Record<string, unknown> | null,
+      user: c.var.caller.email,
+    })
+    return c.json({ release: releaseView(release) }, 201)
+  })
+
+  api.patch('/api/v1/releases/:id', async (c) => {
+    const id = param(c, 'id')
+    const app = await appOfRelease(c.var.ctx, id)
+    requireApp(c.var.caller, app, 'write')
+    const { status } = await objectBody(c)
+    return c.json(releaseView(await moveClientRelease(c.var.ctx, app, { id, status })))
+  })
+
+  api.get('/api/v1/releases/all_current', async (c) => {
+    const { ctx, caller } = c.var
+    const apps = (await listApps(ctx)).filter((app) => mayUseApp(caller, app, 'read'))
+    const times: Record<string, string> = {}
+    for (const app of apps) {
+      const release = await currentRelease(ctx, app)
+      if (release) times[app.name] = release.created_at
+    }
+    return c.json(times)
+  })
+}
+
+function buildRoutes(api: Hono<Env>): void {
+  api.post('/api/v1/builds', async (c) => {
+    const { app_name, builder_type } = await objectBody(c)
+    const app = await appNamed(c, app_name, 'write')
+    const type = typeof builder_type === 'string' ? builder_type : ''
+    const { number, status, wallclockMs } = await noteClientBuild(c.var.ctx, app, type)
+    return c.json({ id: number, status, wallclock_time_ms: wallclockMs })
+  })
+
+  api.post('/api/v1/builds/finish', async (c) => {
+    const { app_name, build_id, status } = await objectBody(c)
+    const app = await appNamed(c, app_name, 'write')
+    const build = await endClientBuild(c.var.ctx, app, {
+      number: Number.isSafeInteger(build_id) ? Math.min(build_id as number, 0x7fff_ffff) : 0,
+      status: typeof status === 'string' ? status : '',
+    })
+    return c.json({
+      id: build.number,
+      status: build.status,
+      wallclock_time_ms: build.wallclockMs,
+    })
+  })
+
+  api.post('/api/v1/builds/depot_builder', () => {
+    throw new Fault(
+      'not_available_yet',
+      'this cloud has no Depot builders; deploy with --buildkit, --depot=false or --image, or with: hangar deploy',
+    )
+  })
+}
