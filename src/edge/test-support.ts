@@ -191,7 +191,12 @@ async function openPaperHost(options: {
   const net2 = 1 + Math.floor(Math.random() * 250)
   const socket = `${options.dir}/host.sock`
   let counter = 1
-  let nextAddress = 1
+  let machinesMade = 0
+  // Benches make thousands of machines.
+  const nextIp4 = (): string => {
+    const [block, last] = [Math.floor(machinesMade / 250), 1 + (machinesMade++ % 250)]
+    return `127.${net2}.${1 + ((net3 + block) % 250)}.${last}`
+  }
   const announcer: Announcer = options.roster.announcer({
     region: 'ord',
     host: () => ({
@@ -228,7 +233,7 @@ async function openPaperHost(options: {
         process_group: 'app',
         instance_id: 'v1',
         state: 'started',
-        ip4: `127.${net2}.${net3}.${nextAddress++}`,
+        ip4: nextIp4(),
         ip6: 'fdaa:0:1:0:1:0:2:2',
         host_api: `unix:${socket}`,
         services: [webService(options.appPort)],
