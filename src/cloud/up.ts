@@ -49,7 +49,7 @@ export async function up(options: {
         writeState(home, { ...kept, overrides: merged })
         progress.warn('the new settings count from the next start: hangar down, then hangar up')
       }
-      await follow({ home, supervisor: running, progress, clock, quiet: true })
+      await follow({ home, supervisor: running, progress, clock, found: true })
       return { alreadyRunning: true }
     }
     const begun = clock.now()
@@ -67,7 +67,7 @@ export async function up(options: {
     progress.done('settings and keys', clock.now() - begun, home.dir)
     await freeCrun(progress)
     const supervisor = await startSupervisor(home)
-    await follow({ home, supervisor, progress, clock, quiet: false })
+    await follow({ home, supervisor, progress, clock, found: false })
     shareToken(home)
     return { alreadyRunning: false }
   })
@@ -114,20 +114,25 @@ async function follow(options: {
   supervisor: DaemonRecord
   progress: Progress
   clock: Clock
-  quiet: boolean
+  /** It ran before we came: nothing new is told of it. */
+  found: boolean
 }): Promise<void> {
-  const { home, supervisor, progress, clock, quiet } = options
+  const { home, supervisor, progress, clock, found } = options
   const deadline = clock.now() + upTimeoutMs
   const told = new Set<string>()
+  // A supervisor that was found running may have started a part again often: that was before our time.
+  const before = new Map<string, number>()
   for (;;) {
     const parts = Object.entries(readStatus(home, supervisor.pid)?.parts ?? {})
     for (const [name, report] of parts) {
       if (report.state === 'ready' && !told.has(name)) {
         told.add(name)
         const note = report.adopted ? `adopted, pid ${report.pid}` : `pid ${report.pid}`
-        if (!quiet) progress.done(name, report.readyMs ?? 0, note)
+        if (!found) progress.done(name, report.readyMs ?? 0, note)
       }
-      if (report.state !== 'ready' && report.failures >= failuresMax) {
+      if (!before.has(name)) before.set(name, found ? report.failures : 0)
+      const failures = report.failures - (before.get(name) ?? 0)
+      if (report.state === 'failing' || (report.state !== 'ready' && failures >= failuresMax)) {
         throw new Fault(
           'native_failed',
           `${name} does not come up: ${report.message}\nIt is tried again in the background; to end that: hangar down`,
