@@ -84,6 +84,11 @@ export const verbs: readonly Verb[] = [
     load: async () => (await import('./env.ts')).env,
   },
   {
+    name: 'flyctl-wrapper',
+    summary: 'Write a program that runs flyctl against this cloud',
+    load: async () => (await import('./flyctl-wrapper.ts')).flyctlWrapper,
+  },
+  {
     name: 'version',
     summary: 'Show version information',
     load: async () => (await import('./version.ts')).version,
