@@ -239,8 +239,12 @@ test('secrets: staged, applied with the release followed, listed with their stat
         { seq: 1, at: '', level: 'info', message: 'done', status: 'complete' },
       ],
     },
+    'GET /v1/apps/same': { json: testApp('same') },
+    'GET /v1/apps/same/secrets': { json: { version: 5, secrets: [] } },
+    'POST /v1/apps/same/secrets': { json: { version: 5, secrets: [] } },
     'GET /v1/apps/demo/secrets': {
       json: {
+        version: 1,
         secrets: [
           { name: 'OLD', digest: 'd1', created_at: '', updated_at: '2026-01-01T00:00:00Z' },
           { name: 'NEW', digest: 'd2', created_at: '', updated_at: '2026-03-01T00:00:00Z' },
@@ -264,6 +268,10 @@ test('secrets: staged, applied with the release followed, listed with their stat
   assert.deepEqual(api.asked('POST /v1/apps/demo/secrets')[2]?.json, {
     values: { A: null, B: null },
   })
+  const typo = await hangar(['secrets', 'unset', 'NOPE', '-a', 'same'], { api })
+  assert.match(typo.err, /app same has no secret NOPE/)
+  assert.match(typo.out, /^No change detected to secrets\. Skipping release\.$/m)
+  assert.equal(api.asked('POST /api/v1/apps/same/secrets/apply').length, 0)
   const list = await hangar(['secrets', 'list', '-a', 'demo'], { api })
   assert.match(list.out, /^OLD {4}d1 {6}Deployed$/m)
   assert.match(list.out, /^\* NEW {2}d2 {6}Staged$/m)

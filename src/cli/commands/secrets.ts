@@ -7,7 +7,7 @@ import { getApp, listReleases } from '../apps.ts'
 import { keyValues } from '../arguments.ts'
 import type { Call, Command, Flag } from '../command.ts'
 import { aboutApp, detachFlag, jsonFlag } from '../flags.ts'
-import { readStdin, say, sayJson, type Io } from '../io.ts'
+import { colorsOf, complain, readStdin, say, sayJson, type Io } from '../io.ts'
 import { isManaged, isShortLived, listMachines, releaseVersionOf } from '../machines.ts'
 import { followRelease } from '../release.ts'
 import { parseSecrets } from '../secrets-input.ts'
@@ -99,13 +99,27 @@ async function runImport(call: Call): Promise<number> {
 const runUnset = (call: Call): Promise<number> =>
   change(call, Object.fromEntries(call.args.map((name) => [name, null])))
 
+interface Stored {
+  version?: number
+  secrets: Pick<Secret, 'name'>[]
+}
+
 /** Stores the values, and brings them to the running machines unless `--stage`. SEC-3, SEC-4. */
 async function change(call: Call, values: Record<string, string | null>): Promise<number> {
   const { io, flags } = call
   const api = call.api()
   const app = await call.appName()
   await getApp(api, app)
-  await api.post(secretsPath(app), { values })
+  const before = await api.get<Stored>(secretsPath(app))
+  for (const [name, value] of Object.entries(values)) {
+    if (value !== null || before.secrets.some((one) => one.name === name)) continue
+    complain(io, `${colorsOf(io).yellow('WARN')} app ${app} has no secret ${name}`)
+  }
+  const after = await api.post<Stored>(secretsPath(app), { values })
+  if (after.version === before.version) {
+    say(io, 'No change detected to secrets. Skipping release.')
+    return 0
+  }
   if (flags.on('stage')) {
     say(
       io,

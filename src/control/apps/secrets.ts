@@ -34,8 +34,8 @@ export async function listSecrets(
 }
 
 /**
- * SEC-4: sets and, with null, deletes; all or nothing. Returns the new version and all secrets. Storing is staging: running
- * machines keep what they have. Faults: `invalid` (SEC-7: bad name), `too_large`, `limit_reached`.
+ * SEC-4: sets and, with null, deletes; all or nothing. Returns the version and all secrets; the version is the old one where
+ * the values change nothing. Storing is staging: running machines keep what they have. Faults: `invalid` (SEC-7: bad name), `too_large`, `limit_reached`.
  */
 export async function setSecrets(
   ctx: Store,
@@ -44,14 +44,25 @@ export async function setSecrets(
 ): Promise<{ version: number; secrets: Secret[] }> {
   checkValues(values)
   const version = await ctx.db.transaction().execute(async (trx) => {
-    // The update locks the app's row: changes of one app's secrets happen one after the other.
+    // The app's row is locked: changes of one app's secrets happen one after the other.
+    const { secrets_version: before } = await trx
+      .selectFrom('apps')
+      .select('secrets_version')
+      .where('id', '=', app.id)
+      .forUpdate()
+      .executeTakeFirstOrThrow()
+    const changes = changesOf(values, {
+      digests: await digestsOf(trx, app),
+      digest: (name, value) => ctx.secretBox.digest(value, labelOf(app, name)),
+    })
+    if (changes.length === 0) return before
     const { secrets_version } = await trx
       .updateTable('apps')
-      .set((eb) => ({ secrets_version: eb('secrets_version', '+', 1) }))
+      .set({ secrets_version: before + 1 })
       .where('id', '=', app.id)
       .returning('secrets_version')
       .executeTakeFirstOrThrow()
-    for (const [name, value] of Object.entries(values)) {
+    for (const [name, value] of changes) {
       if (value === null) {
         await trx
           .deleteFrom('secrets')
@@ -82,6 +93,27 @@ export async function setSecrets(
     return secrets_version
   })
   return { version, secrets: await listSecrets(ctx, app) }
+}
+
+async function digestsOf(db: Store['db'], app: AppId): Promise<Map<string, string>> {
+  const rows = await db
+    .selectFrom('secrets')
+    .select(['name', 'digest'])
+    .where('app_id', '=', app.id)
+    .execute()
+  return new Map(rows.map(({ name, digest }) => [name, digest]))
+}
+
+/** What differs from what is stored: a value set again, or a name removed that is not there, is no reason to restart. */
+function changesOf(
+  values: Record<string, string | null>,
+  stored: { digests: Map<string, string>; digest(name: string, value: string): string },
+): [string, string | null][] {
+  return Object.entries(values).filter(([name, value]) =>
+    value === null
+      ? stored.digests.has(name)
+      : stored.digests.get(name) !== stored.digest(name, value),
+  )
 }
 
 function checkValues(values: Record<string, string | null>): void {
