@@ -29,7 +29,11 @@ test('bad configs are refused', () => {
     { image: 'a', services: [{ protocol: 'tcp', internal_port: 0 }] },
     { image: 'a', mounts: [{ path: '/a' }, { path: '/b' }] },
     { image: 'a', stop_config: { timeout: 'soon' } },
+    { image: 'a', mounts: [{ path: '/' }] },
+    { image: 'a', mounts: [{ path: '/proc' }] },
+    { image: 'a', mounts: [{ path: '/data/..//sys/fs' }] },
     { image: 'a', files: [{ guest_path: 'relative' }] },
+    { image: 'a', files: [{ guest_path: '/a', mode: 0o10000 }] },
     { image: 'a', restart: { policy: 'sometimes' } },
   ]) {
     assert.equal(machineConfigSchema.safeParse(bad).success, false, JSON.stringify(bad))

@@ -1,3 +1,4 @@
+import { posix } from 'node:path'
 import { z } from 'zod'
 import { wireDurationMs } from '#core/units.ts'
 
@@ -92,13 +93,27 @@ export const fileSchema = z.looseObject({
   /** The secret holds base64 (TOML-36). */
   secret_name: optional(z.string()),
   /** Octal permissions written as a decimal integer on the wire. */
-  mode: optional(z.int()),
+  mode: optional(z.int().min(0).max(0o7777)),
 })
+
+const platformFolders = ['proc', 'sys', 'dev', '.fly']
+
+/** Whether a path inside a machine is the root or a folder that the platform itself fills. */
+export function isPlatformPath(path: string): boolean {
+  const first = posix.normalize(path).split('/')[1] ?? ''
+  return first === '' || platformFolders.includes(first)
+}
 
 export const mountSchema = z.looseObject({
   volume: optional(z.string()),
   name: optional(z.string()),
-  path: z.string().startsWith('/', 'must be an absolute path'),
+  path: z
+    .string()
+    .startsWith('/', 'must be an absolute path')
+    .refine(
+      (path) => !isPlatformPath(path),
+      'must not be /, /proc, /sys, /dev, /.fly or below one',
+    ),
   size_gb: optional(z.int()),
 })
 
@@ -136,7 +151,7 @@ export const machineConfigSchema = z.looseObject({
   restart: optional(restartPolicySchema),
   stop_config: optional(
     z.looseObject({
-      signal: optional(z.union([z.enum(stopSignals), z.literal('')])),
+      signal: optional(z.enum([...stopSignals, ''])),
       timeout: optional(wireDuration),
     }),
   ),

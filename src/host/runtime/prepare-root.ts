@@ -1,4 +1,5 @@
 import { Fault } from '#core/fault.ts'
+import { isPlatformPath } from '#spec/machine-config.ts'
 import type { StartSpec } from './driver.ts'
 import { resolveImageUser, type ImageUser } from './image-user.ts'
 import { makeFolderInTree, type MachineTree } from './tree.ts'
@@ -19,7 +20,9 @@ export function prepareRoot(spec: StartSpec, root: string): PreparedRoot {
   const bare: MachineTree = { root, mounts: [] }
   const volumes = spec.mounts.map(({ source, path }) => {
     const { inside } = makeFolderInTree(bare, path)
-    if (inside === '/') throw new Fault('invalid', `a volume cannot be mounted at ${path}`)
+    if (isPlatformPath(inside)) {
+      throw new Fault('invalid', `a volume cannot be mounted at ${path}: it leads to ${inside}`)
+    }
     return { source, path: inside }
   })
   const tree: MachineTree = { root, mounts: volumes }
