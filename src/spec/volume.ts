@@ -31,12 +31,15 @@ export const volumeInputSchema = z.object({
     .string()
     .regex(/^[a-z0-9_]{1,30}$/, 'must be 1 to 30 lowercase letters, digits and underscores'),
   region: z.string().nullish(),
-  /** CONF-5: 3 GB when omitted. VOL-2: 1 to 500. */
-  size_gb: z.int().min(1).max(500).nullish(),
+  /** CONF-5: 3 GB when omitted, which some clients write as 0. VOL-2: 1 to 500. */
+  size_gb: z.int().min(0).max(500).nullish(),
   encrypted: z.boolean().nullish(),
   snapshot_retention: z.int().min(1).max(60).nullish(),
   auto_backup_enabled: z.boolean().nullish(),
   fstype: z.enum(['ext4', 'raw']).nullish(),
   require_unique_zone: z.boolean().nullish(),
+  /** What the volume is to be made from. */
+  snapshot_id: z.string().nullish(),
+  source_volume_id: z.string().nullish(),
 })
 export type VolumeInput = z.infer<typeof volumeInputSchema>

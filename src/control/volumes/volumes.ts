@@ -72,7 +72,13 @@ export async function createVolume(
     throw new Fault('invalid', `${issue?.path.join('.')}: ${issue?.message}`)
   }
   const input = parsed.data
-  const size_gb = input.size_gb ?? 3
+  if (input.snapshot_id || input.source_volume_id) {
+    throw new Fault(
+      'not_available_yet',
+      'a volume cannot be made from a snapshot or another volume yet; nothing was made',
+    )
+  }
+  const size_gb = input.size_gb || 3
   const host = await hostForVolume(ctx, app, raw)
   const id = newVolumeId()
   await ctx.db.transaction().execute(async (trx) => {
