@@ -4,6 +4,7 @@ import type { ParsedArguments } from './arguments.ts'
 import { findAppName } from './app-config.ts'
 import type { Call, Command } from './command.ts'
 import type { Io } from './io.ts'
+import { appOfMachine } from './machines.ts'
 import { apiUrlOf, findToken, homeOf } from './place.ts'
 
 /** Puts together what a command gets, after the number of its arguments was checked. */
@@ -18,7 +19,15 @@ export function makeCall(options: {
   const { flags } = parsed
   const home = homeOf(flags.text('home'), io.env)
   const { env } = io
-  let api: Api | undefined
+  let opened: Api | undefined
+  const api = () =>
+    (opened ??= connectApi(
+      {
+        api: apiUrlOf({ home, env }),
+        token: findToken({ home, env, token: flags.text('access-token') }),
+      },
+      io.signal,
+    ))
   const aboutApp = command.flags?.some(({ name }) => name === 'app')
   return {
     io,
@@ -26,15 +35,8 @@ export function makeCall(options: {
     args: parsed.args,
     flags,
     home,
-    api: () =>
-      (api ??= connectApi(
-        {
-          api: apiUrlOf({ home, env }),
-          token: findToken({ home, env, token: flags.text('access-token') }),
-        },
-        io.signal,
-      )),
-    appName: async () => {
+    api,
+    appName: async (machine) => {
       const found = aboutApp
         ? await findAppName({
             cwd: io.cwd,
@@ -43,7 +45,8 @@ export function makeCall(options: {
             env: io.env,
           })
         : undefined
-      if (found) return found
+      const app = found ?? (machine && (await appOfMachine(api(), machine)))
+      if (app) return app
       throw new Fault(
         'bad_request',
         'the config for your app is missing an app name: give -a NAME, or run in a folder whose fly.toml has an app',

@@ -59,6 +59,6 @@ export interface Call {
   home: string
   /** The cloud this call speaks to; a Fault when no token is known. */
   api: () => Api
-  /** The app that `-a`, FLY_APP or the fly.toml of the folder names; a Fault when none does. */
-  appName: () => Promise<string>
+  /** The app that `-a`, FLY_APP or the fly.toml of the folder names, else the app of the machine; a Fault when none does. */
+  appName: (machine?: string) => Promise<string>
 }

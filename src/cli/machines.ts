@@ -3,6 +3,8 @@ import { isFault, Fault } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
 import { part, type Api } from './api.ts'
+import { listApps } from './apps.ts'
+import { mapBounded } from './each.ts'
 
 /** MCH-85: what deploy manages. */
 export const isManaged = (machine: Machine): boolean =>
@@ -71,6 +73,16 @@ export async function findMachine(api: Api, app: string, idOrName: string): Prom
       ? `${idOrName} begins the ids of ${named.length} machines of ${app}; give more of it`
       : `machine ${idOrName} not found in app ${app}; see: hangar machine list -a ${app}`,
   )
+}
+
+/** The app whose machine has this full id, out of all that the token shows; undefined where none has. */
+export async function appOfMachine(api: Api, id: string): Promise<string | undefined> {
+  if (!/^[0-9a-f]{14}$/.test(id)) return undefined
+  const apps = await listApps(api)
+  const having = await mapBounded(apps, 8, async ({ name }) =>
+    (await api.find(machinePath(name, id))) ? name : undefined,
+  )
+  return having.find((name) => name !== undefined)
 }
 
 /** MCH-50: loops over the server's wait until the machine is there. A Fault of code wait_timeout after `timeoutMs`. */

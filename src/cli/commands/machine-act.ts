@@ -24,7 +24,7 @@ interface Act {
 function eachMachine(act: (one: Act) => Promise<void>): (call: Call) => Promise<number> {
   return async (call) => {
     const api = call.api()
-    const app = await call.appName()
+    const app = await call.appName(call.args[0])
     for (const id of call.args) {
       await act({ api, app, machine: await findMachine(api, app, id), call })
     }
@@ -94,7 +94,7 @@ const plainPost =
 
 async function runWait(call: Call): Promise<number> {
   const api = call.api()
-  const app = await call.appName()
+  const app = await call.appName(call.args[0])
   const state = call.flags.text('state') ?? 'settled'
   const timeoutMs = durationFlag(call.flags, 'wait-timeout', parseGoDuration) ?? startTimeoutMs
   for (const id of call.args) {
@@ -112,7 +112,7 @@ function fullSignal(name: string): string {
 
 async function runPs(call: Call): Promise<number> {
   const api = call.api()
-  const app = await call.appName()
+  const app = await call.appName(call.args[0])
   const { id } = await findMachine(api, app, call.args[0] ?? '')
   const processes = await api.get<MachineProcess[]>(`${machinePath(app, id)}/ps`)
   if (call.flags.on('json')) sayJson(call.io, processes)

@@ -13,7 +13,7 @@ const waitMs = 5 * 60_000
 async function runClone(call: Call): Promise<number> {
   const { io, flags, args } = call
   const api = call.api()
-  const app = await call.appName()
+  const app = await call.appName(args[0])
   const source = await findMachine(api, app, args[0] ?? '')
   if (source.config.mounts?.length) {
     throw new Fault(
@@ -40,7 +40,7 @@ async function runClone(call: Call): Promise<number> {
 async function runUpdate(call: Call): Promise<number> {
   const { io, flags, args } = call
   const api = call.api()
-  const app = await call.appName()
+  const app = await call.appName(args[0])
   const machine = await findMachine(api, app, args[0] ?? '')
   const image = flags.text('image')
   const changed = applyMachineFlags({ ...machine.config, ...(image ? { image } : {}) }, flags)
@@ -71,7 +71,7 @@ async function runUpdate(call: Call): Promise<number> {
 async function runLease(call: Call): Promise<number> {
   const { io, flags, args } = call
   const api = call.api()
-  const app = await call.appName()
+  const app = await call.appName(args[0])
   const { id } = await findMachine(api, app, args[0] ?? '')
   const lease = await api.find<{ data: Lease }>(`${machinePath(app, id)}/lease`)
   if (!lease) say(io, 'No leases found')

@@ -8,7 +8,7 @@ import { findMachine, listMachines, machinePath } from '../machines.ts'
 async function runExec(call: Call): Promise<number> {
   const { io, flags, args } = call
   const api = call.api()
-  const app = await call.appName()
+  const app = await call.appName(args[0])
   const [first = '', ...rest] = args
   const id =
     rest.length > 0 ? (await findMachine(api, app, first)).id : await onlyMachine(call, app)

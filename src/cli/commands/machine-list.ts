@@ -80,7 +80,7 @@ function rowOf(machine: Machine): string[] {
 
 async function runStatus(call: Call): Promise<number> {
   const { io, flags, args } = call
-  const machine = await findMachine(call.api(), await call.appName(), args[0] ?? '')
+  const machine = await findMachine(call.api(), await call.appName(args[0]), args[0] ?? '')
   if (flags.on('display-config') || flags.on('json')) {
     sayJson(io, flags.on('json') ? machine : machine.config)
     return 0
