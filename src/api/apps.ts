@@ -18,7 +18,12 @@ export function appRoutes(api: Hono<Env>): void {
     if (!org) throw new Fault('not_found', `there is no organization ${slug}`)
     requireOrg(caller, org, 'write')
     const name = body.data.app_name || body.data.name
-    const app = await createApp(ctx, { name, org, network: body.data.network })
+    const app = await createApp(ctx, {
+      name,
+      org,
+      network: body.data.network,
+      role: body.data.app_role_id,
+    })
     return c.json((await describeApps(ctx, [app]))[0], 201)
   })
 
@@ -28,7 +33,12 @@ export function appRoutes(api: Hono<Env>): void {
     const org = slug ? await findOrg(ctx, slug) : undefined
     if (slug && !org) throw new Fault('not_found', `there is no organization ${slug}`)
     if (org) requireOrg(caller, org, 'read')
-    const all = await listApps(ctx, org ? { orgId: org.id } : {})
+    // A client takes what it finds here for its builder, and deletes one that looks broken.
+    const role = c.req.query('app_role')
+    const all = await listApps(ctx, {
+      ...(org ? { orgId: org.id } : {}),
+      ...(role ? { role } : {}),
+    })
     const apps = all.filter((app) => mayUseApp(caller, app, 'read'))
     return c.json({ total_apps: apps.length, apps: await describeApps(ctx, apps) })
   })

@@ -243,6 +243,34 @@ test('certificates: a hostname kept as a record, with what its owner must set up
   assert.equal((await call(`GET ${root}/www.example.com`)).status, 404)
 })
 
+test('apps by role: a client deletes what it takes for a broken builder, so no other app may be shown', async () => {
+  await newApp('plain')
+  const role = 'remote-docker-builder'
+  const query = `GET /v1/apps?app_role=${role}&org_slug=personal`
+  assert.deepEqual((await call(query)).body, { total_apps: 0, apps: [] })
+  const made = await call('POST /v1/apps', {
+    name: 'builder',
+    org_slug: 'personal',
+    app_role_id: role,
+  })
+  assert.deepEqual([made.status, made.body['app_role']], [201, role])
+  const found = (await call(query)).body['apps'] as Body[]
+  assert.deepEqual(
+    found.map((app) => app['name']),
+    ['builder'],
+  )
+  const { body } = await call('POST /graphql', {
+    query: `{ apps(role: "${role}") { nodes { name role { name } } } }`,
+  })
+  assert.deepEqual(body['data'], { apps: { nodes: [{ name: 'builder', role: { name: role } }] } })
+})
+
+test('volumes: CONF-5: a size of 0 is none given', async () => {
+  await newApp('sizes')
+  const made = await call('POST /v1/apps/sizes/volumes', { name: 'data', size_gb: 0 })
+  assert.deepEqual([made.status, made.body['size_gb']], [200, 3])
+})
+
 test('volumes: no snapshots are an empty list; extending and snapshots are refused with a code', async () => {
   await newApp('vols')
   const { body } = await call('POST /v1/apps/vols/volumes', { name: 'data', region: 'ord' })

@@ -13,6 +13,11 @@ export const appInputSchema = z.object({
   name: z.string().nullish(),
   org_slug: z.string().nullish(),
   network: z.string().nullish(),
+  /** Letters, digits, dashes: what the client will look for. */
+  app_role_id: z
+    .string()
+    .regex(/^[a-z0-9_-]{0,63}$/)
+    .nullish(),
 })
 
 export const appSchema = z.object({
@@ -22,6 +27,8 @@ export const appSchema = z.object({
   network: z.string(),
   /** `pending` before the first deploy. */
   status: z.enum(['pending', 'deployed', 'suspended']),
+  /** What it was made for; empty for an ordinary app. */
+  app_role: z.string().optional(),
   machine_count: z.int(),
   volume_count: z.int(),
   organization: z.object({ name: z.string(), slug: z.string(), internal_numeric_id: z.int() }),

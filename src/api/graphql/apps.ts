@@ -17,7 +17,10 @@ export const appQueries = {
 
   apps: async (args: AppsArgs, graph: Graph) => {
     const org = args.organizationId ? await orgOfId(graph, args.organizationId, 'read') : undefined
-    const all = args.role ? [] : await listApps(graph.ctx, org ? { orgId: org.id } : {})
+    const all = await listApps(graph.ctx, {
+      ...(org ? { orgId: org.id } : {}),
+      ...(args.role ? { role: args.role } : {}),
+    })
     const visible = all.filter((app) => mayUseApp(graph.caller, app, 'read'))
     return connection(visible.map((app) => appView(graph, app)))
   },

@@ -92,7 +92,7 @@ export function appView(graph: Graph, app: AppRecord) {
     cnameTarget: hostname,
     createdAt: app.createdAt.toISOString(),
     organization: () => orgView(graph, app.org),
-    role: null,
+    role: app.role === '' ? null : { name: app.role },
     config: async () => ({ definition: (await currentRelease(ctx, app))?.definition ?? {} }),
     services: [],
     secrets: async () =>

@@ -14,6 +14,8 @@ export interface AppRecord {
   network: number
   networkName: string
   status: App['status']
+  /** `''` for an ordinary app. */
+  role: string
   secretsVersion: number
   createdAt: Date
 }
@@ -31,6 +33,7 @@ function selectApps(ctx: Store) {
       'apps.name',
       'apps.network',
       'apps.status',
+      'apps.role',
       'apps.secrets_version',
       'apps.created_at',
       'orgs.id as org_id',
@@ -52,6 +55,7 @@ const toRecord = (row: Row): AppRecord => ({
   network: row.network,
   networkName: row.network_name,
   status: row.status,
+  role: row.role,
   secretsVersion: row.secrets_version,
   createdAt: row.created_at,
 })
@@ -88,16 +92,26 @@ export async function holdApp(trx: Store['db'], app: Pick<AppRecord, 'id'>): Pro
   if (!live) throw new Fault('not_found', `app not found: app ${app.id} was deleted`)
 }
 
-export async function listApps(ctx: Store, filter: { orgId?: string } = {}): Promise<AppRecord[]> {
+/** By name. With `role` only the apps that were made for it. */
+export async function listApps(
+  ctx: Store,
+  filter: { orgId?: string; role?: string } = {},
+): Promise<AppRecord[]> {
   let query = selectApps(ctx).orderBy('apps.name')
   if (filter.orgId !== undefined) query = query.where('apps.org_id', '=', filter.orgId)
+  if (filter.role !== undefined) query = query.where('apps.role', '=', filter.role)
   return (await query.execute()).map(toRecord)
 }
 
 /** Makes an app. Without a name one is generated. Faults: `invalid`, `name_taken`. SEC-30. */
 export async function createApp(
   ctx: Store,
-  input: { name?: string | null | undefined; org: Org; network?: string | null | undefined },
+  input: {
+    name?: string | null | undefined
+    org: Org
+    network?: string | null | undefined
+    role?: string | null | undefined
+  },
 ): Promise<AppRecord> {
   const wanted = input.name || undefined
   const checked = appNameSchema.safeParse(wanted ?? 'generated')
@@ -110,7 +124,14 @@ export async function createApp(
     try {
       await ctx.db
         .insertInto('apps')
-        .values({ id: newAppId(), name, org_id: input.org.id, network, deleted_at: null })
+        .values({
+          id: newAppId(),
+          name,
+          org_id: input.org.id,
+          network,
+          role: input.role ?? '',
+          deleted_at: null,
+        })
         .execute()
       return await getApp(ctx, name)
     } catch (error) {
@@ -166,6 +187,7 @@ export async function describeApps(
     internal_numeric_id: app.number,
     network: app.networkName,
     status: app.status,
+    app_role: app.role,
     machine_count: countOf(machines, app.id),
     volume_count: countOf(volumes, app.id),
     organization: {

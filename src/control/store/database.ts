@@ -6,6 +6,7 @@ import type { Logger } from '#sys/log.ts'
 import * as first from './migrations/0001-first.ts'
 import * as releaseRuns from './migrations/0002-release-runs.ts'
 import * as clientDoors from './migrations/0003-client-doors.ts'
+import * as appRoles from './migrations/0004-app-roles.ts'
 import type { Database } from './schema.ts'
 
 export type Db = Kysely<Database>
@@ -15,6 +16,7 @@ const migrations: Record<string, Migration> = {
   '0001-first': first,
   '0002-release-runs': releaseRuns,
   '0003-client-doors': clientDoors,
+  '0004-app-roles': appRoles,
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.

@@ -73,6 +73,8 @@ interface AppTable {
     'pending' | undefined,
     'deployed' | 'suspended'
   >
+  /** `''` for an ordinary app, otherwise what clients made it for: `remote-docker-builder` … */
+  role: ColumnType<string, string | undefined, never>
   /** Grows by one with each change of any secret (SEC-4). */
   secrets_version: Generated<number>
   created_at: Timestamp
