@@ -329,6 +329,22 @@ test('metadata, cordon and exec change no version and restart nothing', async (t
   assert.equal(host.driver.calls.filter((call) => call.startsWith('start')).length, 1)
 })
 
+test('MCH-79: a standby rests, and rests on when it is told to stand by no more', async (t) => {
+  const host = await openTestHost(t)
+  const { id } = await createTestMachine(
+    host,
+    { standbys: ['0123456789abcd'] },
+    { skip_launch: true },
+  )
+  await wait(host, id, 'state=stopped&timeout=5')
+  const update = () =>
+    host.call('POST', `/v1/machines/${id}`, { input: { config: { image: 'b' } } })
+  await update()
+  await wait(host, id, 'state=stopped&timeout=5')
+  await update()
+  await wait(host, id, 'state=started&timeout=5')
+})
+
 test('secrets beat the config, are read at each cold start, and files may come from them', async (t) => {
   const host = await openTestHost(t)
   const files = [{ guest_path: '/etc/key', secret_name: 'FILE' }]

@@ -80,8 +80,10 @@ function beginUpdate(
 ): MachineRecord {
   const { input, secrets } = how.request
   const standby = Boolean(input.config.standbys?.length)
+  // MCH-79: who stood by rests on, also when it is told to stand by no more.
+  const rests = input.skip_launch === true || Boolean(record.config.standbys?.length)
   // MCH-31: what was up comes up again; what was not is started unless the caller says otherwise.
-  const launch = !standby && (up.includes(record.life.state) || input.skip_launch !== true)
+  const launch = !standby && (up.includes(record.life.state) || !rests)
   const frozen = record.life.state === 'suspended'
   const halt: Halt = frozen
     ? { signal: 'SIGKILL', timeoutMs: 0, drain: false }

@@ -20,7 +20,7 @@ export async function createVolume(agent: Agent, request: HostVolumeCreate): Pro
     id,
     name: input.name,
     state: 'creating',
-    size_gb: input.size_gb ?? sizeGbDefault,
+    size_gb: input.size_gb || sizeGbDefault,
     region: agent.host.region,
     zone: (agent.host.number % 0x10000).toString(16).padStart(4, '0'),
     encrypted: false,
