@@ -6,9 +6,14 @@ import { findToken } from '../place.ts'
 
 async function runEnv(call: Call): Promise<number> {
   const { io, flags, home } = call
+  const profile = flyctlProfile(call)
+  const token = findToken({ home, env: io.env, token: flags.text('access-token') })
   const variables = {
-    ...flyctlProfile(call),
-    FLY_ACCESS_TOKEN: findToken({ home, env: io.env, token: flags.text('access-token') }),
+    ...profile,
+    FLY_ACCESS_TOKEN: token,
+    // These two are what the Machines API's own examples with curl use.
+    FLY_API_HOSTNAME: profile.FLY_FLAPS_BASE_URL,
+    FLY_API_TOKEN: token,
   }
   if (flags.on('json')) {
     sayJson(io, variables)
