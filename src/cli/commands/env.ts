@@ -2,17 +2,16 @@ import type { Call, Command } from '../command.ts'
 import { jsonFlag } from '../flags.ts'
 import { flyctlProfile, shellWord } from '../flyctl-profile.ts'
 import { say, sayJson } from '../io.ts'
-import { findToken } from '../place.ts'
+import { apiUrlOf, findToken } from '../place.ts'
 
 async function runEnv(call: Call): Promise<number> {
   const { io, flags, home } = call
-  const profile = flyctlProfile(call)
   const token = findToken({ home, env: io.env, token: flags.text('access-token') })
   const variables = {
-    ...profile,
+    ...flyctlProfile(call),
     FLY_ACCESS_TOKEN: token,
     // These two are what the Machines API's own examples with curl use.
-    FLY_API_HOSTNAME: profile.FLY_FLAPS_BASE_URL,
+    FLY_API_HOSTNAME: apiUrlOf({ home, env: io.env }),
     FLY_API_TOKEN: token,
   }
   if (flags.on('json')) {
