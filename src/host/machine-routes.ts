@@ -214,12 +214,12 @@ function metadata(routes: Hono, agent: Agent): void {
   routes.post('/v1/machines/:id/metadata/:key', async (context) => {
     const { data } = await readJson(context, metadataSchema)
     const { id, key } = context.req.param()
-    setMetadata(agent, id, callerOf(context), { key, value: data.value })
+    setMetadata(agent, id, { key, value: data.value })
     return context.body(null, 204)
   })
   routes.delete('/v1/machines/:id/metadata/:key', (context) => {
     const { id, key } = context.req.param()
-    setMetadata(agent, id, callerOf(context), { key, value: undefined })
+    setMetadata(agent, id, { key, value: undefined })
     return context.body(null, 204)
   })
 }

@@ -224,7 +224,6 @@ test('leases: holder, refresh, expiry, and no nonce in any read', async (t) => {
     ['POST', '/cordon'],
     ['POST', '/lease?ttl=5'],
     ['DELETE', '?kill=true'],
-    ['POST', '/metadata/a'],
   ]) {
     await assert.rejects(
       host.call(method as string, `/v1/machines/${id}${path}`, { value: 'x' }),
@@ -233,6 +232,7 @@ test('leases: holder, refresh, expiry, and no nonce in any read', async (t) => {
       `${method} ${path}`,
     )
   }
+  await host.call('POST', `/v1/machines/${id}/metadata/a`, { value: 'x' })
   const header = { 'fly-machine-lease-nonce': nonce }
   assert.equal((await lease('POST', '?ttl=1', header)).data.nonce, nonce)
   await host.call('POST', `/v1/machines/${id}/cordon`, {}, header)

@@ -237,15 +237,16 @@ export async function execInMachine(
   return { exit_code: result.exitCode, stdout: result.stdout, stderr: result.stderr }
 }
 
-/** MCH-86: no new version and no restart; undefined deletes. */
+/**
+ * MCH-86: no new version and no restart; undefined deletes. A lease does not stop it: its own holder tags machines in the
+ * middle of a deploy without showing the nonce.
+ */
 export function setMetadata(
   agent: Agent,
   id: string,
-  by: Caller,
   entry: { key: string; value: string | undefined },
 ): void {
   const record = present(agent, id)
-  requireLease(agent, id, by.nonce)
   if (entry.key === '__proto__') throw new Fault('invalid', 'a metadata key cannot be __proto__')
   const metadata: Record<string, string> = { ...record.config.metadata }
   if (entry.value === undefined) delete metadata[entry.key]
