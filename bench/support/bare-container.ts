@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
-import { findCgroups, countsSwap } from '#host/runtime/cgroup.ts'
+import { countsSwap, findCgroups, removeEmptyCgroups } from '#host/runtime/cgroup.ts'
 import { ociConfig } from '#host/runtime/bundle.ts'
 import { run } from '#sys/process.ts'
 
@@ -96,7 +96,7 @@ ${runtime} --root state start ${id}
       await run('ip', ['netns', 'delete', id])
       for (const name of ['root', 'image']) await run('umount', [at(name)])
       for (const name of ['upper', 'work']) rmSync(at(name), { recursive: true, force: true })
-      await run('rmdir', ['/sys/fs/cgroup/hangar-bench'])
+      removeEmptyCgroups(findCgroups(), '/hangar-bench')
     },
   }
 }
