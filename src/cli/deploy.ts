@@ -140,6 +140,8 @@ export async function deployProject(
   const { api, app: name, project, flags } = options
   const input = deployOptions(flags)
   const definition = withLocalFiles(project)
+  // The server would say so too, but only after the build.
+  if (!input.strategy && !flags.on('build-only')) checkStrategy(project)
   // Looked for before the app is: a missing Dockerfile is known here.
   const source = imageSource(project, flags, io.cwd)
   const app = await getApp(api, name)
@@ -170,6 +172,15 @@ export async function deployProject(
 
 const servesTraffic = ({ config }: Project): boolean =>
   config.http_service !== undefined || (config.services?.length ?? 0) > 0
+
+function checkStrategy({ config }: Project): void {
+  const named = config.deploy?.strategy
+  if (named !== 'canary' && named !== 'bluegreen') return
+  throw new Fault(
+    'not_available_yet',
+    `deploy.strategy "${named}" is not available yet; write "rolling" or "immediate" there, or give --strategy`,
+  )
+}
 
 /** Where plain HTTP only redirects (PRX-11), the URL to show is the one that answers. */
 const onlyHttps = ({ config }: Project): boolean =>

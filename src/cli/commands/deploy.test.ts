@@ -129,6 +129,18 @@ test('deploy shows the https URL where plain HTTP only redirects', async (t) => 
   assert.equal(await shown(services), urls[1])
 })
 
+test('a strategy that cannot be deployed yet is refused before the build; the flag goes first', async (t) => {
+  const api = await startApi(routes)
+  t.after(api.close)
+  const cwd = project(t, "app = 'demo'\n[deploy]\n  strategy = 'bluegreen'\n")
+  const refused = await hangar(['deploy'], { api, cwd })
+  assert.equal(refused.code, 1)
+  assert.match(refused.err, /deploy\.strategy "bluegreen" is not available yet; write "rolling"/)
+  assert.equal(api.asked('POST /api/v1/apps/demo/builds').length, 0)
+  const named = await hangar(['deploy', '--strategy', 'rolling'], { api, cwd })
+  assert.equal(named.code, 0, named.err)
+})
+
 test('a wrong fly.toml names file, line and key, and nothing is asked of the server', async (t) => {
   const api = await startApi(routes)
   t.after(api.close)
