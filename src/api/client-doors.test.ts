@@ -271,6 +271,22 @@ test('volumes: CONF-5: a size of 0 is none given', async () => {
   assert.deepEqual([made.status, made.body['size_gb']], [200, 3])
 })
 
+test('what is not there yet says so with a code: logging in, without a token too; secret keys', async () => {
+  await newApp('keys')
+  for (const [line, token] of [
+    ['POST /api/v1/cli_sessions', 'none'],
+    ['GET /api/v1/cli_sessions/abc', 'none'],
+    ['POST /api/v1/cli_sessions/abc/redeem', 'none'],
+    ['POST /api/v1/sessions', 'none'],
+    ['GET /v1/apps/keys/secretkeys', admin],
+    ['POST /v1/apps/keys/secretkeys/one/sign', admin],
+  ] as const) {
+    const { status, body } = await call(line, line.startsWith('POST') ? {} : undefined, token)
+    assert.deepEqual([status, body['status']], [501, 'not_available_yet'], line)
+  }
+  assert.equal((await call('GET /v1/apps/keys/secretkeys', undefined, 'none')).status, 401)
+})
+
 test('volumes: no snapshots are an empty list; extending and snapshots are refused with a code', async () => {
   await newApp('vols')
   const { body } = await call('POST /v1/apps/vols/volumes', { name: 'data', region: 'ord' })

@@ -71,6 +71,16 @@ export function secretRoutes(api: Hono<Env>): void {
   })
 }
 
+/** §5.3. */
+export function secretKeyRoutes(api: Hono<Env>): void {
+  for (const path of ['/v1/apps/:app/secretkeys', '/v1/apps/:app/secretkeys/*']) {
+    api.all(path, async (c) => {
+      await appOf(c, c.req.method === 'GET' ? 'read' : 'write')
+      throw new Fault('not_available_yet', 'secret keys are not available yet; use secrets')
+    })
+  }
+}
+
 async function findSecret(c: Request, app: AppRecord, showValues: boolean) {
   const name = param(c, 'name')
   const fresh = await getApp(c.var.ctx, app.name)

@@ -20,7 +20,8 @@ import { managedPostgresRoutes } from './managed-postgres.ts'
 import { platformRoutes } from './platform.ts'
 import { registryTokenRoutes } from './registry-token.ts'
 import type { Env, Request } from './request.ts'
-import { secretRoutes } from './secrets.ts'
+import { secretKeyRoutes, secretRoutes } from './secrets.ts'
+import { sessionRoutes } from './sessions.ts'
 import { uiexRoutes } from './uiex.ts'
 import { volumeRoutes } from './volumes.ts'
 
@@ -54,6 +55,7 @@ export function createApi(ctx: ControlContext): Hono<Env> {
   api.get('/healthz', (c) => c.json({ ok: true }))
   registryTokenRoutes(api)
   graphRoutes(api)
+  sessionRoutes(api)
   for (const path of ['/v1/*', '/api/v1/*']) {
     api.use(path, async (c, next) => {
       const caller = await verifyHeader(ctx, c.req.header('authorization'))
@@ -71,6 +73,7 @@ export function createApi(ctx: ControlContext): Hono<Env> {
   machineRoutes(api)
   volumeRoutes(api)
   secretRoutes(api)
+  secretKeyRoutes(api)
   platformRoutes(api)
   cloudRoutes(api)
   logRoutes(api)
