@@ -127,6 +127,7 @@ export function hostPart(world: World, place: Place): Part {
     nats_url: natsUrl(world),
     cluster_key_file: home.clusterKey,
     runtime: config.runtime,
+    cpu_overcommit: config.cpu_overcommit,
     mirrors: config.mirrors,
     registries: [own, ...named],
     ipv4_block: place.ipv4_block,

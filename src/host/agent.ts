@@ -1,6 +1,7 @@
 import type { Clock } from '#core/clock.ts'
 import { machine6pn } from '#core/addresses.ts'
 import { ulid } from '#core/ids.ts'
+import type { HostInfo } from '#spec/host-api.ts'
 import type { MachineEvent } from '#spec/machine.ts'
 import type { MachineRow } from '#spec/roster.ts'
 import type { Logger } from '#sys/log.ts'
@@ -19,7 +20,13 @@ import type { Durability, MachineRecord, Store } from './store/index.ts'
 
 /** Everything the agent works with; tests hand in fakes of the driver, the network and the images. */
 export interface AgentParts {
-  host: { id: string; number: number; region: string; api: string }
+  host: {
+    id: string
+    number: number
+    region: string
+    api: string
+    capacity: HostInfo['capacity']
+  }
   store: Store
   driver: Driver
   /** Why this runtime and what it costs, for people. */

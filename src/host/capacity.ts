@@ -8,10 +8,11 @@ const megabyte = 1024 * 1024
 /** MCH-62: a shared CPU is a sixteenth of one. */
 const sharedPerCpu = 16
 
-export const capacity = {
-  cpus: availableParallelism(),
+/** Each real CPU is promised `cpuOvercommit` times: who is busy at the same moment shares it. Memory is never promised twice. */
+export const capacityOf = (cpuOvercommit: number): HostInfo['capacity'] => ({
+  cpus: availableParallelism() * cpuOvercommit,
   memory_mb: Math.floor(totalmem() / megabyte),
-}
+})
 
 /** What the machines that are up hold; a stopped one holds nothing (MCH-34). */
 export function used(agent: Agent): HostInfo['used'] {
@@ -31,7 +32,7 @@ export function used(agent: Agent): HostInfo['used'] {
 
 /** @throws Fault `insufficient_capacity` in the words that clients look for (MCH-3) */
 export function checkCapacity(agent: Agent, guest: ResolvedGuest): void {
-  const free = capacity.memory_mb - used(agent).memory_mb
+  const free = agent.host.capacity.memory_mb - used(agent).memory_mb
   if (guest.memory_mb > free) {
     throw new Fault(
       'insufficient_capacity',

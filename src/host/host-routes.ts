@@ -10,7 +10,7 @@ import {
   type HostInfo,
 } from '#spec/host-api.ts'
 import type { Agent } from './agent.ts'
-import { capacity, used } from './capacity.ts'
+import { used } from './capacity.ts'
 import { takeDown } from './down.ts'
 import { LogReader } from './logs/index.ts'
 import type { MachineRecord } from './store/index.ts'
@@ -37,7 +37,7 @@ export function hostRoutes(agent: Agent): Hono {
       runtime: agent.driver.name,
       runtime_note: agent.runtimeNote,
       machines: now.machines,
-      capacity,
+      capacity: agent.host.capacity,
       used: now,
     }
     return context.json(info)

@@ -108,6 +108,7 @@ describe('a host process', { concurrency: 1 }, () => {
       runtime: 'container',
       mirrors: {},
       registries: [{ host: registry.host, username: '', password: '', insecure: true }],
+      cpu_overcommit: 1,
       ipv4_block: `10.${randomInt(128, 190)}.0.0/16`,
     }
     writeFileSync(settingsFile, JSON.stringify(settings))

@@ -14,7 +14,7 @@ import { openContainerDriver } from '#host/runtime/index.ts'
 import { openVolumes } from '#host/volume/index.ts'
 import { connectRoster } from '#roster/index.ts'
 import { createAgent, type Agent } from './agent.ts'
-import { capacity, used } from './capacity.ts'
+import { capacityOf, used } from './capacity.ts'
 import { resolvConf } from './guest-files.ts'
 import { imagesToKeep } from './images-to-keep.ts'
 import { LogSpool } from './logs/index.ts'
@@ -75,6 +75,7 @@ async function openAgent(
 ): Promise<{ agent: Agent; closeRoster: () => Promise<void> }> {
   const { store, log } = parts
   const { id, number, region, dir, listen: api } = settings
+  const capacity = capacityOf(settings.cpu_overcommit)
   const images = openImageStore({
     dir: join(dir, 'images'),
     mirrors: settings.mirrors,
@@ -100,7 +101,7 @@ async function openAgent(
     used: used(agent),
   })
   const agent: Agent = createAgent({
-    host: { id, number, region, api },
+    host: { id, number, region, api, capacity },
     store,
     driver,
     runtimeNote: probe.note,

@@ -7,6 +7,7 @@ import type { TestContext } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import type { ResolvedImage } from '#spec/host-api.ts'
+import { capacityOf } from './capacity.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { MachineRow } from '#spec/roster.ts'
 import { callJson } from '#sys/http-client.ts'
@@ -155,7 +156,7 @@ export async function openTestHost(
   const volumes = fakeVolumes()
   const store = openStore(dir)
   const agent = createAgent({
-    host: { id: 'test', number: 7, region: 'ord', api: 'unix:/none' },
+    host: { id: 'test', number: 7, region: 'ord', api: 'unix:/none', capacity: capacityOf(1) },
     store,
     driver,
     runtimeNote: 'a fake',

@@ -11,6 +11,8 @@ export const cloudConfigSchema = z.strictObject({
   hosts_per_region: z.int().min(1).max(64).default(1),
   /** `auto` probes; see `hangar doctor`. */
   runtime: z.enum(['auto', 'container']).default('auto'),
+  /** How often each real CPU is promised: large machines fit on a small one, and share it when they are busy. */
+  cpu_overcommit: z.int().min(1).max(64).default(8),
   /** Wanted ports; a taken one is replaced by the next free one and the choice is kept. */
   ports: z
     .strictObject({
@@ -60,6 +62,7 @@ export const hostSettingsSchema = z.object({
   nats_url: z.string(),
   cluster_key_file: z.string(),
   runtime: z.enum(['auto', 'container']),
+  cpu_overcommit: z.int().min(1),
   mirrors: z.record(z.string(), z.array(z.string())),
   registries: z.array(registryAccessSchema),
   /** IPv4 block for machines, at least a /16: private to this host, never routed off it. */
