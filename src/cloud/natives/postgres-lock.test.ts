@@ -22,8 +22,10 @@ test('the lock of a server that is a zombie goes, once nobody works in its folde
     while (processStartTime(zombie) !== undefined) await systemClock.sleep(5)
     assert.ok(existsSync(`/proc/${zombie}`), 'it was reaped: nothing is tested')
     writeFileSync(`${data}/postmaster.pid`, `${zombie}\n${data}\n`)
-    await removeDeadLock(data)
+    writeFileSync(`${data}/.s.PGSQL.5432.lock`, `${zombie}\n${data}\n`)
+    await removeDeadLock(data, data)
     assert.equal(existsSync(`${data}/postmaster.pid`), false)
+    assert.equal(existsSync(`${data}/.s.PGSQL.5432.lock`), false)
     assert.notEqual(child.exitCode, null, 'a process still worked in the folder')
   } finally {
     parent.kill('SIGKILL')
@@ -36,7 +38,7 @@ test('the lock of a living process stays', async () => {
   const data = mkdtempSync(join(tmpdir(), 'hangar-lock-'))
   try {
     writeFileSync(`${data}/postmaster.pid`, `${process.pid}\n${data}\n`)
-    await removeDeadLock(data)
+    await removeDeadLock(data, data)
     assert.ok(existsSync(`${data}/postmaster.pid`))
   } finally {
     rmSync(data, { recursive: true })

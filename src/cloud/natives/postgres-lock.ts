@@ -9,10 +9,10 @@ const childrenEndMs = 15_000
 
 /**
  * PostgreSQL takes a zombie for a living server and refuses to start beside it. Where nobody reaps the dead (a supervisor
- * killed with -9 inside a container without an init), that would be for ever: so the lock of a dead server is removed,
- * once no process works in the data folder any more.
+ * killed with -9 inside a container without an init), that would be for ever: so the locks of a dead server, that of its
+ * data and that of its socket, are removed once no process works in the data folder any more.
  */
-export async function removeDeadLock(data: string): Promise<void> {
+export async function removeDeadLock(data: string, sockets: string): Promise<void> {
   const lock = `${data}/postmaster.pid`
   const pid = Number(readTextFile(lock)?.split('\n')[0])
   const isZombie = pid > 0 && existsSync(`/proc/${pid}`) && processStartTime(pid) === undefined
@@ -27,6 +27,7 @@ export async function removeDeadLock(data: string): Promise<void> {
     }
     await systemClock.sleep(50)
   }
+  removeFile(`${sockets}/.s.PGSQL.5432.lock`)
   removeFile(lock)
 }
 

@@ -67,7 +67,7 @@ async function prepare(home: Home, data: string): Promise<void> {
   }
   mkdirSync(home.postgresSockets, { recursive: true, mode: 0o700 })
   chownSync(home.postgresSockets, uid, gid)
-  if (existsSync(`${data}/PG_VERSION`)) return await removeDeadLock(data)
+  if (existsSync(`${data}/PG_VERSION`)) return await removeDeadLock(data, home.postgresSockets)
   // Under another name until it is whole: a kill in between leaves nothing that looks like a cluster.
   const growing = `${data}.new`
   rmSync(growing, { recursive: true, force: true })
