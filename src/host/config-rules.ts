@@ -37,7 +37,7 @@ export function checkConfig(config: MachineConfig): void {
 
 const stopTimeoutDefaultMs = 5_000
 
-/** MCH-35: the request, then the config, then SIGINT and 5 s. */
+/** MCH-35: the request, then the config, then SIGINT and 5 s. Clients that name no timeout send `0s`. */
 export function haltFor(
   config: MachineConfig,
   request: {
@@ -46,9 +46,12 @@ export function haltFor(
   } = {},
 ): Halt {
   const signal = request.signal || config.stop_config?.signal || 'SIGINT'
-  const timeout = request.timeout ?? config.stop_config?.timeout
-  const wanted =
-    timeout === undefined || timeout === null ? stopTimeoutDefaultMs : wireDurationMs(timeout)
+  const configured = config.stop_config?.timeout
+  const usual =
+    configured === undefined || configured === null
+      ? stopTimeoutDefaultMs
+      : wireDurationMs(configured)
+  const wanted = wireDurationMs(request.timeout ?? 0) || usual
   const timeoutMs = Math.min(wanted, limits.killTimeoutSecondsMax * 1000)
   // A SIGKILL needs no second one after a grace.
   return { signal, timeoutMs: signal === 'SIGKILL' ? 0 : timeoutMs, drain: true }

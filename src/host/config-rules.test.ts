@@ -1,0 +1,21 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { haltFor } from './config-rules.ts'
+
+test('MCH-35: the request, then the config, then SIGINT and 5 s; 0s in a request names none', () => {
+  const config = { image: 'a', stop_config: { signal: 'SIGTERM', timeout: '20s' } } as const
+  const rows = [
+    [{ image: 'a' }, {}, 'SIGINT', 5_000],
+    [{ image: 'a' }, { timeout: '0s' }, 'SIGINT', 5_000],
+    [config, {}, 'SIGTERM', 20_000],
+    [config, { timeout: '0s', signal: '' }, 'SIGTERM', 20_000],
+    [config, { timeout: '7s', signal: 'SIGQUIT' }, 'SIGQUIT', 7_000],
+    [config, { timeout: 3e9 }, 'SIGTERM', 3_000],
+    [config, { timeout: '10h' }, 'SIGTERM', 300_000],
+    [{ image: 'a', stop_config: { timeout: '0s' } }, {}, 'SIGINT', 0],
+    [config, { signal: 'SIGKILL' }, 'SIGKILL', 0],
+  ] as const
+  for (const [machine, request, signal, timeoutMs] of rows) {
+    assert.deepEqual(haltFor(machine, request), { signal, timeoutMs, drain: true })
+  }
+})
