@@ -133,6 +133,13 @@ function insidePid(pid: number): number {
   return Number(/^NSpid:.*\t(\d+)$/m.exec(status)?.[1] ?? pid)
 }
 
+/** The kernel tells both links from our own root, which is not the real one where we run in a chroot ourselves. */
+function insideDirectory(pid: number): string {
+  const root = readlinkSync(`/proc/${pid}/root`).replace(/\/$/, '')
+  const directory = readlinkSync(`/proc/${pid}/cwd`)
+  return directory.startsWith(root) ? directory.slice(root.length) || '/' : directory
+}
+
 /** `directory` is the path inside the machine, `stime` seconds of system time, `rtime` seconds since the start. */
 export function describeProcesses(pids: readonly number[]): MachineProcess[] {
   const first = pids[0]
@@ -151,7 +158,7 @@ export function describeProcesses(pids: readonly number[]): MachineProcess[] {
       stime: Math.floor(stat.systemTicks / ticksPerSecond),
       rtime: Math.floor(seconds),
       command: words.split('\0').join(' ').trim(),
-      directory: quietly(() => readlinkSync(`/proc/${pid}/cwd`)) ?? '',
+      directory: quietly(() => insideDirectory(pid)) ?? '',
       cpu: seconds > 0 ? Math.round((100 * usedSeconds) / seconds) : 0,
       rss: stat.rssBytes,
       listen_sockets: socketInodes(pid).flatMap((inode) => sockets.get(inode) ?? []),
