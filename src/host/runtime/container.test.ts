@@ -191,10 +191,12 @@ describe('container driver', { concurrency: 1 }, () => {
         cwd: import.meta.dirname,
         stdio: ['ignore', 'pipe', 'inherit'],
       })
+      // On a quick machine the start may be over before the kill: its end must not be missed.
+      const closed = new Promise((resolve) => child.once('close', resolve))
       await new Promise((resolve) => child.stdout.once('data', resolve))
       await systemClock.sleep(delayMs)
       child.kill('SIGKILL')
-      await new Promise((resolve) => child.once('close', resolve))
+      await closed
       const next = open(dir)
       const found = await next.recover(spec.id)
       seen.add(found === 'running' ? 'running' : typeof found)
