@@ -59,6 +59,32 @@ export async function settled(world: World, ms?: number): Promise<void> {
   )
 }
 
+/** A started machine of the app `web`, as its host would announce it. */
+export const exampleRow = (changes: Partial<MachineRow>): MachineRow => ({
+  v: 1,
+  host: 'h1',
+  counter: 1,
+  id: 'm1',
+  app: 'web',
+  org: 'personal',
+  network: 1,
+  region: 'ord',
+  primary_region: 'ord',
+  process_group: 'app',
+  instance_id: 'v1',
+  state: 'started',
+  ip4: '10.0.0.2',
+  ip6: 'fdaa:0:1:0:1:0:2:2',
+  host_api: 'unix:/x',
+  services: [],
+  ready: true,
+  cordoned: false,
+  startable: true,
+  returning: false,
+  changed_at: 1,
+  ...changes,
+})
+
 export async function makeWorld(changes: Partial<EdgeSettings> = {}): Promise<World> {
   const dir = mkdtempSync(join(tmpdir(), 'hangar-edge-'))
   const key = 'secret'
@@ -220,30 +246,16 @@ async function openPaperHost(options: {
     refuseSuspend: false,
     async add(id, changes) {
       const running = (changes.state ?? 'started') === 'started'
-      const row: MachineRow = {
-        v: 1,
-        host: 'h1',
+      const row = exampleRow({
         counter: counter++,
         id,
-        app: 'web',
-        org: 'personal',
-        network: 1,
-        region: 'ord',
-        primary_region: 'ord',
-        process_group: 'app',
-        instance_id: 'v1',
-        state: 'started',
         ip4: nextIp4(),
-        ip6: 'fdaa:0:1:0:1:0:2:2',
         host_api: `unix:${socket}`,
         services: [webService(options.appPort)],
         ready: running,
-        cordoned: false,
-        startable: true,
-        returning: false,
         changed_at: systemClock.now(),
         ...changes,
-      }
+      })
       const machine: PaperMachine = { row, server: undefined, wakes: 0, stops: [], requests: 0 }
       host.machines.set(id, machine)
       if (running) await host.listen(id)

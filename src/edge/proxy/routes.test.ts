@@ -5,6 +5,7 @@ import { machineStates } from '#spec/machine.ts'
 import type { MachineRow } from '#spec/roster.ts'
 import { batchesOf, splitAnswers } from './admin.ts'
 import { applyChange, emptyActual, reconcile, type Actual, type DiffOptions } from './reconcile.ts'
+import { exampleRow } from '../test-support.ts'
 import { forceHttps, routesOf } from './routes.ts'
 import { parseStat } from './stats.ts'
 
@@ -12,30 +13,11 @@ const ports = [
   { port: 80, handlers: ['http' as const] },
   { port: 443, handlers: ['http' as const, 'tls' as const] },
 ]
-const row = (changes: Partial<MachineRow>): MachineRow => ({
-  v: 1,
-  host: 'h1',
-  counter: 1,
-  id: 'm1',
-  app: 'web',
-  org: 'personal',
-  network: 1,
-  region: 'ord',
-  primary_region: 'ord',
-  process_group: 'app',
-  instance_id: 'v1',
-  state: 'started',
-  ip4: '10.0.0.2',
-  ip6: '::1',
-  host_api: 'unix:/x',
-  services: [{ protocol: 'tcp', internal_port: 8080, ports }],
-  ready: true,
-  cordoned: false,
-  startable: true,
-  returning: false,
-  changed_at: 1,
-  ...changes,
-})
+const row = (changes: Partial<MachineRow>): MachineRow =>
+  exampleRow({
+    services: [{ protocol: 'tcp', internal_port: 8080, ports }],
+    ...changes,
+  })
 const domain = 'hangar.localhost'
 
 const anyRow: fc.Arbitrary<MachineRow> = fc

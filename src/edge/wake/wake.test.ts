@@ -2,42 +2,27 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { MachineRow } from '#spec/roster.ts'
+import { exampleRow } from '../test-support.ts'
 import { routesOf } from '../proxy/routes.ts'
 import { choose, chooseExtra } from './choose.ts'
 import { machineToRest, type Running } from './idle.ts'
 
-const row = (changes: Partial<MachineRow>, service: object = {}): MachineRow => ({
-  v: 1,
-  host: 'h1',
-  counter: 1,
-  id: 'm1',
-  app: 'web',
-  org: 'personal',
-  network: 1,
-  region: 'ord',
-  primary_region: 'ord',
-  process_group: 'app',
-  instance_id: 'v1',
-  state: 'stopped',
-  ip4: '10.0.0.2',
-  ip6: '::1',
-  host_api: 'unix:/x',
-  services: [
-    {
-      protocol: 'tcp',
-      internal_port: 8080,
-      autostop: 'stop',
-      ports: [{ port: 80, handlers: ['http'] }],
-      ...service,
-    },
-  ],
-  ready: false,
-  cordoned: false,
-  startable: true,
-  returning: false,
-  changed_at: 1_000,
-  ...changes,
-})
+const row = (changes: Partial<MachineRow>, service: object = {}): MachineRow =>
+  exampleRow({
+    state: 'stopped',
+    services: [
+      {
+        protocol: 'tcp',
+        internal_port: 8080,
+        autostop: 'stop',
+        ports: [{ port: 80, handlers: ['http'] }],
+        ...service,
+      },
+    ],
+    ready: false,
+    changed_at: 1_000,
+    ...changes,
+  })
 const pool = (rows: MachineRow[]) => routesOf(rows, { domain: 'x' }).pools.get('web')!
 const chosen = (
   rows: MachineRow[],
