@@ -57,7 +57,7 @@ function checkCgroups(): Finding {
 }
 
 function checkKvm(): Finding {
-  const note = 'machines are containers for now, a weaker wall than a VM; KVM is not used yet'
+  const note = 'machines are containers, a weaker wall than a VM; KVM is not used yet'
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK)
     return ok('KVM', `/dev/kvm is there; ${note}`)
