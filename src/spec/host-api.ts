@@ -22,7 +22,14 @@ import { volumeInputSchema } from './volume.ts'
  *   PUT    /v1/apps/:app/secrets                       AppSecrets → {ok}; kept sealed, used at the next start
  *   DELETE /v1/apps/:app                               {ok}; forgets the app's secrets and logs
  *   GET    /v1/apps/:app/logs?instance=&since=&limit=&follow=true      LogLine as JSON lines
- *   POST   /v1/volumes · GET /v1/volumes?app= · GET|DELETE /v1/volumes/:id
+ *   POST   /v1/volumes                                 HostVolumeCreate → Volume (`restoring`, `hydrating`: being filled)
+ *   GET    /v1/volumes?app= · GET|DELETE /v1/volumes/:id         destroyed ones are there until they are really gone
+ *   PUT    /v1/volumes/:id                             VolumeChange → Volume
+ *   PUT    /v1/volumes/:id/extend   {size_gb}          VolumeExtended
+ *   GET    /v1/volumes/:id/snapshots                   Snapshot[] oldest first, also of a destroyed volume
+ *   POST   /v1/volumes/:id/snapshots  {id, transfer?}  Snapshot; the same id again is the same snapshot
+ *   GET    /v1/snapshots/:id · DELETE                  Snapshot · {ok}
+ *   GET    /v1/snapshots/:id/data                      its bytes, as a sparse tar stream; 412 until it is `created`
  *   POST   /v1/images/resolve                          ResolveImage → ResolvedImage
  *   POST   /v1/down                                    stops every machine; those that ran start again with the host
  *
@@ -65,6 +72,17 @@ export const hostVolumeCreateSchema = z.object({
   id: z.string(),
   app: appRefSchema,
   input: volumeInputSchema,
+  /** Where the content comes from: a snapshot (VOL-15) or a volume as it is now (VOL-13), on this host or another. */
+  source: z
+    .object({
+      kind: z.enum(['snapshot', 'volume']),
+      id: z.string(),
+      /** The address of the host that has it. */
+      host_api: z.string(),
+      /** GB of the source; the new volume is at least as large. */
+      size_gb: z.int(),
+    })
+    .optional(),
 })
 export type HostVolumeCreate = z.infer<typeof hostVolumeCreateSchema>
 

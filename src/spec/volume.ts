@@ -9,6 +9,7 @@ export const volumeSchema = z.object({
     'created',
     'extending',
     'restoring',
+    'hydrating',
     'scheduling_destroy',
     'pending_destroy',
   ]),
@@ -37,9 +38,44 @@ export const volumeInputSchema = z.object({
   snapshot_retention: z.int().min(1).max(60).nullish(),
   auto_backup_enabled: z.boolean().nullish(),
   fstype: z.enum(['ext4', 'raw']).nullish(),
+  /** VOL-6: on another host than the app's volumes of this name. */
   require_unique_zone: z.boolean().nullish(),
+  /** VOL-6: on another host than any volume of the app. */
+  unique_zone_app_wide: z.boolean().nullish(),
   /** What the volume is to be made from. */
   snapshot_id: z.string().nullish(),
   source_volume_id: z.string().nullish(),
 })
 export type VolumeInput = z.infer<typeof volumeInputSchema>
+
+/** VOL-17: what may change on a volume that exists; what is absent stays. */
+export const volumeChangeSchema = z.object({
+  snapshot_retention: z.int().min(1).max(60).nullish(),
+  auto_backup_enabled: z.boolean().nullish(),
+})
+export type VolumeChange = z.infer<typeof volumeChangeSchema>
+
+/** VOL-2: larger only. */
+export const volumeExtendSchema = z.object({ size_gb: z.int().min(1).max(500) })
+export const volumeExtendedSchema = z.object({
+  volume: volumeSchema,
+  /** True when the machine that has it must start again to see the space. */
+  needs_restart: z.boolean(),
+})
+export type VolumeExtended = z.infer<typeof volumeExtendedSchema>
+
+/** VOL-14. */
+export const snapshotSchema = z.object({
+  id: z.string(),
+  volume_id: z.string(),
+  /** Bytes it holds. */
+  size: z.int(),
+  /** Bytes of the volume when it was taken. */
+  volume_size: z.int(),
+  /** sha256 of its content; empty until it is `created`. */
+  digest: z.string(),
+  created_at: z.string(),
+  status: z.enum(['waiting', 'running', 'created', 'failed']),
+  retention_days: z.int(),
+})
+export type Snapshot = z.infer<typeof snapshotSchema>
