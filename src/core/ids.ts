@@ -30,6 +30,8 @@ function alphanumeric(length: number): string {
 export const newMachineId = (): string => randomBytes(7).toString('hex')
 /** VOL-3. */
 export const newVolumeId = (): string => `vol_${alphanumeric(16)}`
+/** VOL-14. */
+export const newSnapshotId = (): string => `vs_${alphanumeric(16)}`
 export const newAppId = (): string => `app_${alphanumeric(16)}`
 export const newReleaseId = (): string => `rel_${alphanumeric(16)}`
 export const newTokenId = (): string => `tok_${alphanumeric(16)}`

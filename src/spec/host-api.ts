@@ -24,6 +24,7 @@ import { volumeInputSchema } from './volume.ts'
  *   GET    /v1/apps/:app/logs?instance=&since=&limit=&follow=true      LogLine as JSON lines
  *   POST   /v1/volumes                                 HostVolumeCreate → Volume (`restoring`, `hydrating`: being filled)
  *   GET    /v1/volumes?app= · GET|DELETE /v1/volumes/:id         destroyed ones are there until they are really gone
+ *   DELETE /v1/volumes/:id?now=true                    {ok}; at once and with its snapshots, attached or not: its app is deleted
  *   PUT    /v1/volumes/:id                             VolumeChange → Volume
  *   PUT    /v1/volumes/:id/extend   {size_gb}          VolumeExtended
  *   GET    /v1/volumes/:id/snapshots                   Snapshot[] oldest first, also of a destroyed volume
