@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { haltFor } from './config-rules.ts'
+import { checkConfig, haltFor } from './config-rules.ts'
 
 test('MCH-35: the request, then the config, then SIGINT and 5 s; 0s in a request names none', () => {
   const config = { image: 'a', stop_config: { signal: 'SIGTERM', timeout: '20s' } } as const
@@ -18,4 +18,16 @@ test('MCH-35: the request, then the config, then SIGINT and 5 s; 0s in a request
   for (const [machine, request, signal, timeoutMs] of rows) {
     assert.deepEqual(haltFor(machine, request), { signal, timeoutMs, drain: true })
   }
+})
+
+test('a file of blanks and no base64 is refused at once, however long', () => {
+  const config = {
+    image: 'a',
+    files: [{ guest_path: '/f', raw_value: `${' '.repeat(1_000_000)}!` }],
+  }
+  const begun = performance.now()
+  assert.throws(() => checkConfig(config), /not base64/)
+  assert.ok(performance.now() - begun < 1_000)
+  const good = [{ guest_path: '/f', raw_value: 'aGVs\nbG8=\n\n' }]
+  assert.doesNotThrow(() => checkConfig({ image: 'a', files: good }))
 })

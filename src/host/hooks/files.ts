@@ -3,11 +3,12 @@ import type { MachineFile as ConfigFile } from '#spec/machine-config.ts'
 import type { Hook } from './hook.ts'
 
 const modeDefault = 0o644
-const base64 = /^[A-Za-z0-9+/\-_\s]*={0,2}\s*$/
+const base64 = /^[A-Za-z0-9+/\-_\s]*={0,2}$/
 
 /** CONF-4: decoded exactly once. @throws Fault `invalid` for text that is not base64 (TOML-36, LIM-6) */
 export function decodeFile(text: string, what: string): Buffer {
-  if (!base64.test(text)) {
+  // The end is trimmed first: a pattern with blanks in two places would try every division of a long run of them.
+  if (!base64.test(text.trimEnd())) {
     throw new Fault(
       'invalid',
       `${what} is not base64; encode it first, for example with: base64 -w0`,
