@@ -2,11 +2,11 @@
 export type KeyPath = readonly (string | number)[]
 
 /** Sections with an older name (TOML-7): where to look when the present name is not in the text. */
-const olderNames: Record<string, readonly string[]> = {
-  vm: ['compute', 'computes'],
-  mounts: ['mount'],
-  metrics: ['metric'],
-}
+const olderNames = new Map([
+  ['vm', ['compute', 'computes']],
+  ['mounts', ['mount']],
+  ['metrics', ['metric']],
+])
 
 /**
  * The line (from 1) that a key path stands on in a TOML text: of the key itself, or of the nearest table around it when
@@ -15,7 +15,7 @@ const olderNames: Record<string, readonly string[]> = {
 export function locateKey(text: string, path: KeyPath): number | undefined {
   const lines = keyLines(text)
   const [first, ...rest] = path
-  const names = typeof first === 'string' ? [first, ...(olderNames[first] ?? [])] : [first]
+  const names = typeof first === 'string' ? [first, ...(olderNames.get(first) ?? [])] : [first]
   for (let length = rest.length; length >= 0; length--) {
     for (const name of names) {
       const line = lookUp(lines, [name as string, ...rest.slice(0, length)])

@@ -443,6 +443,13 @@ test('random documents never crash the parser, and many of them are right', () =
   assert.ok(parsed >= runs / 10, `${parsed} of ${runs} parse`)
 })
 
+test('keys that every object has are keys that nobody knows', () => {
+  for (const key of ['__proto__', 'constructor', 'toString']) {
+    parse(`app = "a"\n${key} = "b"\n[${key}.c]\nd = 1\n`)
+    parse(`app = "a"\n[${key}]\nb = 1\n`)
+  }
+})
+
 test('random text and random JSON never crash it either', () => {
   const pieces = fc.constantFrom(
     '[',
