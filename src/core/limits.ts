@@ -33,6 +33,11 @@ export const limits = {
   metadataKeysMax: 100,
   /** 13.1: image and root filesystem. */
   imageBytesMax: 8 * 1024 * 1024 * 1024,
+  snapshotsPerVolumeMax: 200,
+  /** Writers stand still for at most this long while a volume is copied where the file system has no copy-on-write. */
+  volumeFreezeMsMax: 10_000,
+  /** How long a start waits for a volume that is still being filled. */
+  volumeWaitMsMax: 5 * 60_000,
   logLineBytesMax: 32 * 1024,
   logBytesPerMachineMax: 64 * 1024 * 1024,
   logLinesPerReadMax: 5_000,

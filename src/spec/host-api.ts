@@ -87,6 +87,13 @@ export const hostVolumeCreateSchema = z.object({
 })
 export type HostVolumeCreate = z.infer<typeof hostVolumeCreateSchema>
 
+export const hostSnapshotCreateSchema = z.object({
+  id: z.string(),
+  /** Only for the copy to another host: in no list, and removed by who asked for it. */
+  transfer: z.boolean().optional(),
+})
+export type HostSnapshotCreate = z.infer<typeof hostSnapshotCreateSchema>
+
 export const hostInfoSchema = z.object({
   id: z.string(),
   number: z.int(),

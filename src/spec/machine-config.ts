@@ -115,6 +115,10 @@ export const mountSchema = z.looseObject({
       'must not be /, /proc, /sys, /dev, /.fly or below one',
     ),
   size_gb: optional(z.int()),
+  /** VOL-10: grow by `add_size_gb` when this much is used, up to `size_gb_limit`; 0 is never. */
+  extend_threshold_percent: optional(z.int().min(0).max(100)),
+  add_size_gb: optional(z.int().min(0)),
+  size_gb_limit: optional(z.int().min(0)),
 })
 
 /** `SIGSTOP` and `SIGHUP` both: CONF-13. */

@@ -57,6 +57,7 @@ export const machineEventSchema = z.object({
     'destroy',
     'cordon',
     'uncordon',
+    'extend',
   ]),
   status: z.string(),
   source: z.enum(['flyd', 'user', 'proxy']),

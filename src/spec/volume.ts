@@ -24,6 +24,15 @@ export const volumeSchema = z.object({
   snapshot_retention: z.int(),
   auto_backup_enabled: z.boolean(),
   host_status: z.enum(['ok', 'unknown', 'unreachable']),
+  /** What its file system says while it is mounted, in blocks and bytes. */
+  blocks: z.int().optional(),
+  block_size: z.int().optional(),
+  blocks_free: z.int().optional(),
+  blocks_avail: z.int().optional(),
+  bytes_used: z.int().optional(),
+  bytes_total: z.int().optional(),
+  /** Why it is still `restoring`, `hydrating` or `extending`, and what to do. */
+  error: z.string().optional(),
 })
 export type Volume = z.infer<typeof volumeSchema>
 
@@ -77,5 +86,7 @@ export const snapshotSchema = z.object({
   created_at: z.string(),
   status: z.enum(['waiting', 'running', 'created', 'failed']),
   retention_days: z.int(),
+  /** Why it `failed`, and what to do. */
+  error: z.string().optional(),
 })
 export type Snapshot = z.infer<typeof snapshotSchema>
