@@ -1,10 +1,13 @@
 import type { Hono } from 'hono'
-import { Fault } from '#core/fault.ts'
+import { requireApp } from '#control/auth/index.ts'
 import {
   changeVolume,
+  createSnapshot,
   createVolume,
   destroyVolume,
+  extendVolume,
   getVolume,
+  listSnapshots,
   listVolumes,
 } from '#control/volumes/index.ts'
 import { appOf, objectBody, param, type Env } from './request.ts'
@@ -13,9 +16,13 @@ import { appOf, objectBody, param, type Env } from './request.ts'
 export function volumeRoutes(api: Hono<Env>): void {
   const root = '/v1/apps/:app/volumes'
   api.get(root, async (c) => c.json(await listVolumes(c.var.ctx, await appOf(c, 'read'))))
-  api.post(root, async (c) =>
-    c.json(await createVolume(c.var.ctx, await appOf(c, 'write'), await objectBody(c))),
-  )
+  api.post(root, async (c) => {
+    const app = await appOf(c, 'write')
+    const body = await objectBody(c)
+    const { caller, ctx } = c.var
+    // What a volume is made from may belong to another app: reading it needs leave of its own.
+    return c.json(await createVolume(ctx, app, body, (from) => requireApp(caller, from, 'read')))
+  })
   api.get(`${root}/:id`, async (c) =>
     c.json(await getVolume(c.var.ctx, await appOf(c, 'read'), param(c, 'id'))),
   )
@@ -28,18 +35,13 @@ export function volumeRoutes(api: Hono<Env>): void {
   )
 
   api.put(`${root}/:id/extend`, async (c) => {
-    await getVolume(c.var.ctx, await appOf(c, 'write'), param(c, 'id'))
-    throw new Fault(
-      'not_available_yet',
-      'extending a volume is not available yet; create a larger one and copy the data',
-    )
+    const app = await appOf(c, 'write')
+    return c.json(await extendVolume(c.var.ctx, app, param(c, 'id'), await objectBody(c)))
   })
-  api.get(`${root}/:id/snapshots`, async (c) => {
-    await getVolume(c.var.ctx, await appOf(c, 'read'), param(c, 'id'))
-    return c.json([])
-  })
-  api.post(`${root}/:id/snapshots`, async (c) => {
-    await getVolume(c.var.ctx, await appOf(c, 'write'), param(c, 'id'))
-    throw new Fault('not_available_yet', 'snapshots of volumes are not available yet')
-  })
+  api.get(`${root}/:id/snapshots`, async (c) =>
+    c.json(await listSnapshots(c.var.ctx, await appOf(c, 'read'), param(c, 'id'))),
+  )
+  api.post(`${root}/:id/snapshots`, async (c) =>
+    c.json(await createSnapshot(c.var.ctx, await appOf(c, 'write'), param(c, 'id'))),
+  )
 }

@@ -3,9 +3,11 @@ import { getAppById } from './apps/index.ts'
 import type { ControlContext } from './context.ts'
 import { interruptAbandoned } from './deploy/index.ts'
 import { appsWithStaleSecrets, destroyAbandoned, pushSecrets } from './machines/index.ts'
-import { destroyAbandonedVolumes } from './volumes/index.ts'
+import { destroyAbandonedVolumes, forgetRemovedVolumes } from './volumes/index.ts'
 
 const roundMs = 2_000
+/** Nothing waits for what was removed to be forgotten too. */
+const forgetEveryMs = 10 * 60_000
 
 /**
  * Brings about what could not be done when it was asked for: unwanted machines and volumes are destroyed and secrets pushed
@@ -13,11 +15,16 @@ const roundMs = 2_000
  * control has stopped.
  */
 export async function startJanitor(ctx: ControlContext): Promise<void> {
+  let forgetAt = 0
   while (!ctx.stopping.aborted) {
     await attempt(ctx, 'hosts', () => ctx.hosts.flush())
     await attempt(ctx, 'machines', () => destroyAbandoned(ctx))
     await attempt(ctx, 'releases', () => interruptAbandoned(ctx))
     await attempt(ctx, 'volumes', () => destroyAbandonedVolumes(ctx))
+    if (ctx.clock.now() >= forgetAt) {
+      forgetAt = ctx.clock.now() + forgetEveryMs
+      await attempt(ctx, 'removed volumes', () => forgetRemovedVolumes(ctx))
+    }
     await attempt(ctx, 'secrets', async () => {
       for (const id of await appsWithStaleSecrets(ctx))
         await pushSecrets(ctx, await getAppById(ctx, id))

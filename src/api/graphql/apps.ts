@@ -1,8 +1,9 @@
 import { Fault } from '#core/fault.ts'
+import type { Snapshot } from '#spec/volume.ts'
 import { findApp, listApps } from '#control/apps/index.ts'
 import { mayUseApp, requireApp } from '#control/auth/index.ts'
 import { findMachineApp, findVolumeApp, listMachines } from '#control/machines/index.ts'
-import { getVolume } from '#control/volumes/index.ts'
+import { getVolume, listSnapshots } from '#control/volumes/index.ts'
 import { appNamed, connection, notYet, orgOfId, type Graph } from './context.ts'
 import { appView, machineView } from './views.ts'
 
@@ -10,6 +11,16 @@ interface AppsArgs {
   organizationId?: string | null
   role?: string | null
 }
+
+const snapshotView = ({ id, size, digest, created_at, status, retention_days }: Snapshot) => ({
+  id,
+  // Clients read it as text.
+  size: String(size),
+  digest,
+  status,
+  createdAt: created_at,
+  retentionDays: retention_days,
+})
 
 export const appQueries = {
   app: async (args: { name?: string; id?: string; internalId?: string }, graph: Graph) =>
@@ -57,7 +68,10 @@ export const appQueries = {
       id,
       state,
       app: () => appView(graph, app),
-      snapshots: connection([]),
+      snapshots: async () => {
+        const snapshots = await listSnapshots(graph.ctx, app, args.id)
+        return connection(snapshots.map(snapshotView))
+      },
     }
   },
 }

@@ -7,6 +7,7 @@ import * as first from './migrations/0001-first.ts'
 import * as releaseRuns from './migrations/0002-release-runs.ts'
 import * as clientDoors from './migrations/0003-client-doors.ts'
 import * as appRoles from './migrations/0004-app-roles.ts'
+import * as volumeLife from './migrations/0005-volume-life.ts'
 import type { Database } from './schema.ts'
 
 export type Db = Kysely<Database>
@@ -17,6 +18,7 @@ const migrations: Record<string, Migration> = {
   '0002-release-runs': releaseRuns,
   '0003-client-doors': clientDoors,
   '0004-app-roles': appRoles,
+  '0005-volume-life': volumeLife,
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.

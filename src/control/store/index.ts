@@ -13,5 +13,5 @@ export type {
   IpType,
   PlacementStatus,
   TokenScope,
-  VolumeOptions,
+  VolumeStatus,
 } from './schema.ts'

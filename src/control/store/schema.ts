@@ -111,6 +111,9 @@ interface HostTable {
  */
 export type PlacementStatus = 'placing' | 'placed' | 'doomed' | 'gone'
 
+/** `leaving`: destroyed by its user; its host keeps it for a while (VOL-11), and its snapshots for longer (VOL-14). */
+export type VolumeStatus = PlacementStatus | 'leaving'
+
 interface MachinePlacementTable {
   machine_id: string
   app_id: string
@@ -126,11 +129,6 @@ interface MachinePlacementTable {
   created_at: Timestamp
 }
 
-export interface VolumeOptions {
-  snapshot_retention?: number
-  auto_backup_enabled?: boolean
-}
-
 interface VolumePlacementTable {
   volume_id: string
   app_id: string
@@ -139,12 +137,12 @@ interface VolumePlacementTable {
   size_gb: number
   host_id: string
   host_api: string
-  status: PlacementStatus
+  status: VolumeStatus
   /** The process that is placing it, so that what a dead one left behind is found. */
   placed_by: string
   last_known: NullableJson<Volume>
-  /** What a PUT changed (VOL-17): shown in the place of what the host says. */
-  options: JSONColumnType<VolumeOptions, string | undefined>
+  /** Only of one that is `leaving`. */
+  destroyed_at: Date | null
   created_at: Timestamp
 }
 

@@ -1,11 +1,7 @@
-export {
-  changeVolume,
-  createVolume,
-  destroyAbandonedVolumes,
-  destroyVolume,
-  doomVolumes,
-  findVolume,
-  getVolume,
-  listVolumes,
-  type VolumePlacement,
-} from './volumes.ts'
+export { destroyAbandonedVolumes, forgetRemovedVolumes } from './abandoned.ts'
+export { changeVolume, destroyVolume, extendVolume } from './change.ts'
+export { createVolume } from './create.ts'
+export { doomVolumes, findVolume, type VolumePlacement } from './placements.ts'
+export { getVolume, listVolumes } from './read.ts'
+export { createSnapshot, listSnapshots } from './snapshots.ts'
+export type { MayRead } from './source.ts'
