@@ -8,7 +8,7 @@ import { ensureFirstToken } from './auth/index.ts'
 import { discardOldBuilds } from './build/index.ts'
 import type { ControlContext } from './context.ts'
 import { resumeDeploys } from './deploy/index.ts'
-import { openHostDirectory } from './hosts/index.ts'
+import { openHostDirectory, watchHosts } from './hosts/index.ts'
 import { startJanitor } from './janitor.ts'
 import { ensureNetwork, ensureOrg, personalSlug } from './orgs/index.ts'
 import { connectDatabase, loadSecretBox } from './store/index.ts'
@@ -65,6 +65,7 @@ export async function startControl(settings: ControlSettings, serve: Serve): Pro
     onForget: ({ id }) => ctx.hosts.forgetMachine(id),
     onHost: (row) => ctx.hosts.note(row),
   })
+  const hostWatch = watchHosts(ctx)
   const doors = await serve(ctx)
   const janitor = startJanitor(ctx)
   await resumeDeploys(ctx)
@@ -76,7 +77,7 @@ export async function startControl(settings: ControlSettings, serve: Serve): Pro
       stop.abort(new Fault('not_available_yet', 'control is stopping; try again in a moment'))
       watch.close()
       await doors.close()
-      await janitor
+      await Promise.all([janitor, hostWatch])
       await roster.close()
       await db.destroy()
     },

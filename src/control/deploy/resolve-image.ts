@@ -29,7 +29,7 @@ export async function resolveImage(
           path: '/v1/images/resolve',
           body: { image },
           timeoutMs: resolveTimeoutMs,
-          source: 'user',
+          repeatable: true,
         },
       )
       return resolvedImageSchema.parse(answer)

@@ -41,7 +41,13 @@ export async function resolveImage(ctx: ControlContext, image: string): Promise<
       const answer = await callHost<unknown>(
         ctx,
         { host_id: row.host, host_api: row.api },
-        { method: 'POST', path: '/v1/images/resolve', body: { image }, timeoutMs: 60_000 },
+        {
+          method: 'POST',
+          path: '/v1/images/resolve',
+          body: { image },
+          timeoutMs: 60_000,
+          repeatable: true,
+        },
       )
       return resolvedImageSchema.parse(answer)
     } catch (error) {

@@ -3,6 +3,7 @@ import { messageOf } from '#core/fault.ts'
 import { hostRowSchema, type HostRow, type MachineRow } from '#spec/roster.ts'
 import type { Logger } from '#sys/log.ts'
 import type { Db } from '../store/index.ts'
+import { openPulse, type Pulse } from './pulse.ts'
 
 export interface KnownHost {
   row: HostRow
@@ -15,6 +16,8 @@ export interface HostDirectory {
   get(id: string): KnownHost | undefined
   /** Heard within the last 5 s. */
   reachable(id: string): boolean
+  /** Who lives, and who is not waited for. */
+  readonly pulse: Pulse
   /** Takes a heartbeat, or what the host said when asked. Kept in memory at once and in the table soon after. */
   note(row: HostRow): void
   /** Takes or forgets what a host announces of a machine: newer than what it answered last, when it is silent. */
@@ -37,6 +40,7 @@ export async function openHostDirectory(options: {
 }): Promise<HostDirectory> {
   const { db, clock, log } = options
   const hosts = new Map<string, KnownHost>()
+  const pulse = openPulse(clock)
   const written = new Map<string, string>()
   const changed = new Set<string>()
   const machines = new Map<string, MachineRow>()
@@ -47,6 +51,7 @@ export async function openHostDirectory(options: {
   }
 
   return {
+    pulse,
     list: () => [...hosts.values()],
     get: (id) => hosts.get(id),
     reachable: (id) => clock.now() - (hosts.get(id)?.heardAt ?? 0) < reachableMs,
@@ -56,6 +61,7 @@ export async function openHostDirectory(options: {
     machineRow: (id) => machines.get(id),
     note(row) {
       hosts.set(row.host, { row, heardAt: clock.now() })
+      pulse.alive(row.host)
       // Only what outlives a heartbeat is worth a write.
       const lasting = JSON.stringify([row.number, row.region, row.api, row.capacity])
       if (written.get(row.host) === lasting) return

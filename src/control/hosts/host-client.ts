@@ -17,6 +17,11 @@ export interface HostCall {
   source?: 'user' | 'proxy' | 'flyd'
   /** Who will own a lease that this call takes. */
   owner?: string
+  /**
+   * May be given up as soon as the host is lost, because it changes nothing, comes again, or goes elsewhere then. True of
+   * every GET and of the janitor's calls.
+   */
+  repeatable?: boolean
   signal?: AbortSignal
 }
 
@@ -28,6 +33,8 @@ export interface HostRef {
 
 /** A host that does not answer a plain call in this time is treated as unreachable. */
 export const hostCallTimeoutMs = 10_000
+/** What a user asked of a host that was lost meanwhile waits so much longer: it may only have paused. */
+const lostPatienceMs = 6_000
 
 function toRequest(ctx: ControlContext, call: HostCall): HttpRequest {
   const query = new URLSearchParams()
@@ -58,35 +65,58 @@ function toRequest(ctx: ControlContext, call: HostCall): HttpRequest {
 
 /**
  * One JSON call to a host. Throws the host's own Fault, or `host_unreachable` when the host did not answer: then nobody
- * knows whether it acted.
+ * knows whether it acted. A host that is lost is not called at all, and one that is lost meanwhile not waited for.
  */
 export async function callHost<T>(ctx: ControlContext, host: HostRef, call: HostCall): Promise<T> {
-  const target = ctx.hosts.apiOf(host.host_id, host.host_api)
-  const request = toRequest(ctx, call)
-  try {
-    return await callJson<T>(target, request)
-  } catch (error) {
-    if (!isStale(error, request)) throw unreachable(error, host.host_id, call)
-  }
-  try {
+  return await withPulse(ctx, host, call, async (target, request) => {
+    try {
+      return await callJson<T>(target, request)
+    } catch (error) {
+      if (!isStale(error, request)) throw error
+    }
     return await callJson<T>(target, { ...request, ownConnection: true })
-  } catch (error) {
-    throw unreachable(error, host.host_id, call)
-  }
+  })
 }
 
-/** A call whose answer is read as a stream. */
+/** A call whose answer is read as a stream; only its head is waited for here. */
 export async function streamHost(
   ctx: ControlContext,
   host: HostRef,
   call: HostCall,
 ): Promise<HttpAnswer> {
-  const target = ctx.hosts.apiOf(host.host_id, host.host_api)
+  return await withPulse(ctx, host, call, httpRequest)
+}
+
+async function withPulse<T>(
+  ctx: ControlContext,
+  host: HostRef,
+  call: HostCall,
+  act: (target: string, request: HttpRequest) => Promise<T>,
+): Promise<T> {
+  const { pulse } = ctx.hosts
+  const id = host.host_id
+  if (pulse.lost(id)) throw unreachable(new Fault('timeout', silence(ctx, id)), id, call)
+  const repeatable = call.repeatable ?? (call.method === 'GET' || call.source === 'flyd')
+  const request = toRequest(ctx, call)
+  const cut = new AbortController()
+  const signals = [cut.signal, ...(call.signal ? [call.signal] : [])]
+  const release = pulse.onLost(id, repeatable ? 0 : lostPatienceMs, () => cut.abort())
   try {
-    return await httpRequest(target, toRequest(ctx, call))
+    const target = ctx.hosts.apiOf(id, host.host_api)
+    return await act(target, { ...request, signal: AbortSignal.any(signals) })
   } catch (error) {
-    throw unreachable(error, host.host_id, call)
+    if (cut.signal.aborted) throw unreachable(new Fault('timeout', silence(ctx, id)), id, call)
+    throw unreachable(error, id, call)
+  } finally {
+    release()
   }
+}
+
+const silence = (ctx: ControlContext, id: string): string => {
+  const ms = ctx.hosts.pulse.silentMs(id)
+  // One that was never heard of since our start has no such time.
+  const since = ms > 24 * 3_600_000 ? '' : ` for ${Math.round(ms / 1000)} s`
+  return `got no answer from it${since}`
 }
 
 /** A read on a pooled connection that the host closed, as when it was just restarted: worth a second try. */
@@ -129,7 +159,10 @@ export async function askHost(
   return info
 }
 
-/** The hosts' newest rows for placement. Those that the bus is silent about are asked directly, all at once. */
+/**
+ * The newest rows of the hosts that live, for placement: `at` is when we heard, by our clock. Those that the bus is silent
+ * about are asked directly, all at once.
+ */
 export async function freshHosts(ctx: ControlContext): Promise<HostRow[]> {
   await Promise.all(
     ctx.hosts.list().map(async ({ row }) => {
@@ -141,5 +174,8 @@ export async function freshHosts(ctx: ControlContext): Promise<HostRow[]> {
       }
     }),
   )
-  return ctx.hosts.list().map(({ row }) => row)
+  return ctx.hosts
+    .list()
+    .filter(({ row }) => !ctx.hosts.pulse.lost(row.host))
+    .map(({ row, heardAt }) => ({ ...row, at: heardAt }))
 }

@@ -10,3 +10,4 @@ export {
 } from './host-client.ts'
 export { knownRegions, placeableRegions, regionList, type RegionRow } from './regions.ts'
 export { describeHosts, resolveImage } from './describe.ts'
+export { watchHosts } from './watch.ts'

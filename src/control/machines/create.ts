@@ -71,6 +71,7 @@ export async function createMachine(
         path: '/v1/machines',
         body,
         timeoutMs: createTimeoutMs,
+        repeatable: !pinned,
         source: options.source ?? 'user',
       })
     } catch (error) {

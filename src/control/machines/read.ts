@@ -65,7 +65,7 @@ async function machinesOfHost(
       timeoutMs: listTimeoutMs,
     })
   } catch (error) {
-    ctx.log.warn({ host: host.host_id, error: messageOf(error) }, 'host did not list its machines')
+    ctx.log.debug({ host: host.host_id, error: messageOf(error) }, 'host lists no machines')
     return known([...gone, ...living.map((placement) => unreachable(ctx, placement))])
   }
   const byId = new Map(answer.map((machine) => [machine.id, machine]))
