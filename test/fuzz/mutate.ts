@@ -147,7 +147,7 @@ export function mutateJson(random: Random, value: unknown, donor: unknown): unkn
         else if (holder !== copy) delete holder[key]
         break
       case 1:
-        holder[key] = random.pick(oddValues)
+        holder[key] = structuredClone(random.pick(oddValues))
         break
       case 2:
         holder[key] = structuredClone(from[name])

@@ -121,8 +121,9 @@ export function flyTomlTarget(): Target {
       if (kind === 0) lines.splice(line, random.int(3))
       else if (kind === 1) lines.splice(line, 0, random.pick(donor.split('\n')))
       else if (kind === 2) lines[line] = mutateTokens(random, lines[line] ?? '', donor)
-      else return mutateText(random, text, donor)
-      return lines.join('\n')
+      else return mutateText(random, text, donor).toWellFormed()
+      // A file is decoded as it is read: half a character never comes out of one.
+      return lines.join('\n').toWellFormed()
     },
     run(input) {
       const result = parseFlyToml(input, { file: 'fly.toml' })
