@@ -6,25 +6,18 @@ import { pino } from 'pino'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { newNonce, ulid } from '#core/ids.ts'
-import type { AppSecrets, HostCreate, HostUpdate, HostVolumeCreate } from '#spec/host-api.ts'
+import type { AppSecrets, HostCreate, HostUpdate } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { ControlSettings } from '#spec/settings.ts'
-import type { Volume } from '#spec/volume.ts'
 import type { ControlContext } from './context.ts'
 import { openHostDirectory } from './hosts/index.ts'
 import { loadSecretBox } from './store/index.ts'
 import { startTestPostgres } from './store/test-support.ts'
+import { actOnSnapshot, actOnVolume, type FakeVolumes, type Owned } from './volumes/test-support.ts'
 
-/** The app's name, and its id: hosts answer to both. */
-interface Owned {
-  app: string
-  appId: string
-}
-
-export interface FakeHost {
+export interface FakeHost extends FakeVolumes {
   id: string
   machines: Map<string, Machine & Owned>
-  volumes: Map<string, Volume & Owned>
   secrets: Map<string, AppSecrets>
   creates: HostCreate[]
   calls: string[]
@@ -79,7 +72,11 @@ export async function startTestControl(hostNames = ['h1']): Promise<TestControl>
     secretBox: loadSecretBox(settings.dir),
     stopping: stop.signal,
   }
-  const hosts = await Promise.all(hostNames.map((id) => startFakeHost(id, join(dir, `${id}.sock`))))
+  const hosts = await Promise.all(
+    hostNames.map((id, index) =>
+      startFakeHost(id, { socket: join(dir, `${id}.sock`), number: index + 1 }),
+    ),
+  )
   const beat = () => {
     for (const [index, host] of hosts.entries()) {
       const used = { cpus: host.machines.size, memory_mb: 0, machines: host.machines.size }
@@ -111,11 +108,17 @@ export async function startTestControl(hostNames = ['h1']): Promise<TestControl>
   }
 }
 
-async function startFakeHost(id: string, socket: string): Promise<FakeHost> {
+async function startFakeHost(
+  id: string,
+  { socket, number }: { socket: string; number: number },
+): Promise<FakeHost> {
   const host: FakeHost = {
     id,
     machines: new Map(),
+    number,
     volumes: new Map(),
+    snapshots: new Map(),
+    volumeCreates: [],
     secrets: new Map(),
     creates: [],
     calls: [],
@@ -192,7 +195,9 @@ function act(host: FakeHost, request: http.IncomingMessage, body: unknown): unkn
     return { ok: true }
   }
   if (kind === 'apps') return { ok: true }
-  if (kind === 'volumes') return actOnVolume(host, request.method ?? '', url, id, body)
+  const method = request.method ?? ''
+  if (kind === 'volumes') return actOnVolume(host, { method, url, id, verb, body })
+  if (kind === 'snapshots') return actOnSnapshot(host, id)
   if (kind === 'images') return resolvedImage((body as { image: string }).image)
   if (id === undefined && request.method === 'POST') return createMachine(host, body as HostCreate)
   if (id === undefined) {
@@ -303,44 +308,4 @@ function verbOnMachine(
   if (verb === 'routed') return { routed: true, edges: 1 }
   if (['events', 'versions', 'ps'].includes(verb)) return []
   return { ok: true, previous_state }
-}
-
-function actOnVolume(
-  host: FakeHost,
-  method: string,
-  url: URL,
-  id: string | undefined,
-  body: unknown,
-): unknown {
-  if (method === 'POST') {
-    const { id: made, app, input } = body as HostVolumeCreate
-    const volume = {
-      id: made,
-      app: app.name,
-      appId: app.id,
-      name: input.name,
-      state: 'created' as const,
-      size_gb: input.size_gb ?? 3,
-      region: input.region ?? '',
-      zone: '0001',
-      encrypted: true,
-      attached_machine_id: null,
-      attached_alloc_id: null,
-      created_at: new Date().toISOString(),
-      fstype: 'ext4' as const,
-      snapshot_retention: 5,
-      auto_backup_enabled: true,
-      host_status: 'ok' as const,
-    }
-    host.volumes.set(made, volume)
-    return volume
-  }
-  if (id === undefined) {
-    const app = url.searchParams.get('app')
-    return [...host.volumes.values()].filter((one) => one.app === app || one.appId === app)
-  }
-  const volume = host.volumes.get(id)
-  if (!volume) throw new Fault('not_found', `volume not found: ${id}`)
-  if (method === 'DELETE') host.volumes.delete(id)
-  return volume
 }
