@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { cloudConfigSchema } from '#spec/settings.ts'
 import { chooseState, freeBlock } from './choose.ts'
+import { grows, regionsOfPlaces, requireAllPlaces } from './shape.ts'
 import { cloudStateSchema, type CloudState } from './state.ts'
 
 // Far from the usual ports, so that clouds of other tests do not meet these.
@@ -79,6 +80,27 @@ test('clouds of one machine share nothing, though the first is down', async () =
   for (const list of [numbers, blocks, used])
     assert.equal(new Set<number | string>(list).size, list.length)
   assert.equal(first.places.length, 4)
+})
+
+test('a cloud grows without moving what it has, in any order of the regions, and never shrinks', async () => {
+  const small = (await choose()).state
+  const more = { regions: ['fra', 'ord'], hosts_per_region: 2 }
+  assert.equal(grows(small, config(more)), true)
+  const large = (await choose({ kept: small, more })).state
+  assert.deepEqual(large.places[0], small.places[0])
+  assert.deepEqual(regionsOfPlaces(large.places), ['ord', 'fra'])
+  assert.equal(large.places.length, 4)
+  const doors = large.places.flatMap((place) => [place.http_port, place.https_port])
+  assert.equal(new Set(doors).size, 8, 'each edge has ports of its own')
+  assert.equal(grows(large, config(more)), false)
+  requireAllPlaces(large, config(more))
+  requireAllPlaces(large, config({ regions: ['ord', 'fra', 'nrt'], hosts_per_region: 3 }))
+  for (const less of [{}, { regions: ['nrt'], hosts_per_region: 2 }, { regions: ['ord', 'fra'] }]) {
+    assert.throws(
+      () => requireAllPlaces(large, config(less)),
+      /leave out \w{4}-.*Write --regions ord,fra(,nrt)? --hosts-per-region 2 or more/,
+    )
+  }
 })
 
 test('a block touches no interface and no other place', () => {

@@ -4,6 +4,7 @@ import ipaddr from 'ipaddr.js'
 import { Fault } from '#core/fault.ts'
 import type { CloudConfig } from '#spec/settings.ts'
 import { chooseFreePort } from '#sys/ports.ts'
+import { wantedPlaces } from './shape.ts'
 import type { CloudState, Overrides, Place, Ports } from './state.ts'
 
 /**
@@ -24,23 +25,20 @@ export async function chooseState(options: {
   const cloudId = kept?.cloud_id ?? randomBytes(2).toString('hex')
   const { ports, taken, moved } = await choosePorts(options)
   const places = [...(kept?.places ?? [])]
-  for (const region of config.regions) {
-    for (let n = 1; n <= config.hosts_per_region; n++) {
-      const id = `${region}${n}-${cloudId}`
-      const known = places.findIndex((place) => place.id === id)
-      const first = region === config.regions[0] && n === 1
-      const place =
-        known === -1
-          ? newPlace({ id, region, others: [...places, ...others] })
-          : (places[known] as Place)
-      // The first edge has the cloud's own ports; the others of this machine get ports of their own.
-      const placed = first
-        ? { ...place, http_port: ports.http, https_port: ports.https }
-        : await ownPorts(place, ports, taken, places)
-      const woken = await withWakerPort(placed, taken)
-      if (known === -1) places.push(woken)
-      else places[known] = woken
-    }
+  for (const { id, region } of wantedPlaces(config, cloudId)) {
+    const known = places.findIndex((place) => place.id === id)
+    const place =
+      known === -1
+        ? newPlace({ id, region, others: [...places, ...others] })
+        : (places[known] as Place)
+    // The first edge has the cloud's own ports; the others of this machine get ports of their own.
+    const first = places.length === 0 || known === 0
+    const placed = first
+      ? { ...place, http_port: ports.http, https_port: ports.https }
+      : await ownPorts(place, ports, taken, places)
+    const woken = await withWakerPort(placed, taken)
+    if (known === -1) places.push(woken)
+    else places[known] = woken
   }
   const state: CloudState = {
     version: 1,

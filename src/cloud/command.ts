@@ -19,7 +19,7 @@ const help: Record<CloudVerb, string> = {
   up: `hangar up: start the cloud of this machine in the background, or adopt what runs of it
 
   --home DIR                 its folder (HANGAR_HOME; ${defaultHome})
-  --region CODE              a region; again for more (--regions a,b works too)
+  --regions CODE,CODE        its regions (--region CODE, again for more, works too)
   --hosts-per-region N       hosts in each region
   --mirror HOST=URL          asked before the registry HOST; again for more
   --autostop-interval MS     how often idle machines are looked for
@@ -27,7 +27,7 @@ const help: Record<CloudVerb, string> = {
   --config FILE              instead of hangar.toml in the home
   --brief                    without the summary at the end
 
-What is given here is kept for the next start.`,
+What is given here is kept for the next start. More regions or hosts are added to a cloud that runs; none is taken away.`,
   down: `hangar down: stop everything of this cloud, keep its data
 
   --home DIR`,

@@ -18,16 +18,11 @@ export function nativeParts(world: World): Part[] {
   ]
 }
 
-/** Every process of the cloud: the natives, control, and a host with its edge for each place that is wanted. */
+/** Every process of the cloud: the natives, control, and a host with its edge for each place. */
 export function planParts(world: World): Part[] {
-  const { config, state } = world
-  const wanted = state.places.filter((place) => {
-    const n = Number(/^[a-z]{3}(\d+)-/.exec(place.id)?.[1])
-    return config.regions.includes(place.region) && n <= config.hosts_per_region
-  })
   return [
     ...nativeParts(world),
     controlPart(world),
-    ...wanted.flatMap((place) => [hostPart(world, place), edgePart(world, place)]),
+    ...world.state.places.flatMap((place) => [hostPart(world, place), edgePart(world, place)]),
   ]
 }

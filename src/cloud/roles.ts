@@ -13,6 +13,7 @@ import { childEnvironment } from './environment.ts'
 import type { Home } from './home.ts'
 import { postgresUrl } from './natives/postgres.ts'
 import { filesOf, type Part } from './part.ts'
+import { regionsOfPlaces } from './shape.ts'
 import type { CloudState, Place } from './state.ts'
 import { openWakerSocket, type WakerSocket } from './waker-socket.ts'
 
@@ -89,7 +90,7 @@ export function controlPart(world: World): Part {
     registry_token_key_file: home.registryToken.key,
     registry_token_cert_file: home.registryToken.cert,
     docker_host: `unix://${home.dockerSocket}`,
-    regions: [...config.regions],
+    regions: regionsOfPlaces(state.places),
     first_token_file: home.token,
   }
   return rolePart({

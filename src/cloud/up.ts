@@ -1,7 +1,8 @@
 import { chownSync, existsSync } from 'node:fs'
 import { type Clock, systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
-import { daemonReady, findDaemon, startDaemon, type DaemonRecord } from '#sys/daemon.ts'
+import { daemonReady, findDaemon, startDaemon, stopDaemon, type DaemonRecord } from '#sys/daemon.ts'
+import type { CloudConfig } from '#spec/settings.ts'
 import { isAlive } from '#sys/process.ts'
 import { tailOfFile } from '#sys/files.ts'
 import { ensureSecrets } from './authority.ts'
@@ -15,7 +16,8 @@ import { chooseBesideNeighbours } from './neighbours.ts'
 import { planParts } from './plan.ts'
 import type { Progress } from './progress.ts'
 import { programFile } from './roles.ts'
-import { readState, writeState, type Overrides } from './state.ts'
+import { grows, requireAllPlaces } from './shape.ts'
+import { readState, writeState, type CloudState, type Overrides } from './state.ts'
 import { readStatus } from './status.ts'
 import { supervisorRecord } from './supervisor.ts'
 
@@ -28,8 +30,9 @@ export interface UpResult {
 }
 
 /**
- * Starts the cloud of this home in the background, adopting whatever of it runs, and waits until every part is ready.
- * Fault `native_failed` with the part's own last words when one does not come up; the supervisor keeps trying.
+ * Starts the cloud of this home in the background, adopting whatever of it runs, and waits until every part is ready. With
+ * more regions or hosts than before it adds them, also to a cloud that runs. Fault `invalid` with fewer; `native_failed`
+ * with the part's own last words when one does not come up: the supervisor keeps trying.
  */
 export async function up(options: {
   home: Home
@@ -43,27 +46,25 @@ export async function up(options: {
   return await withLock(homeLock(home, 'hangar up'), async () => {
     const kept = readState(home)
     const merged = { ...kept?.overrides, ...overrides }
+    const config = loadConfig(home, merged)
+    if (kept) requireAllPlaces(kept, config)
     const running = findDaemon(supervisorRecord(home))
     if (running) {
       if (kept && JSON.stringify(merged) !== JSON.stringify(kept.overrides)) {
         writeState(home, { ...kept, overrides: merged })
-        progress.warn('the new settings count from the next start: hangar down, then hangar up')
+        if (!sameButShape(merged, kept.overrides)) {
+          progress.warn('the new settings count from the next start: hangar down, then hangar up')
+        }
       }
-      await follow({ home, supervisor: running, progress, clock, found: true })
-      return { alreadyRunning: true }
+      if (!kept || !grows(kept, config)) {
+        await follow({ home, supervisor: running, progress, clock, found: true })
+        return { alreadyRunning: true }
+      }
+      // What it keeps lives on and is adopted by its successor, which knows the new hosts too.
+      await stopDaemon(supervisorRecord(home))
     }
     const begun = clock.now()
-    const config = loadConfig(home, merged)
-    const adopts = kept !== undefined && anyAlive(home, kept, merged)
-    await chooseBesideNeighbours(home, async (neighbours) => {
-      const mayMovePorts = !adopts
-      const choice = { config, overrides: merged, kept, neighbours, mayMovePorts }
-      const { state, moved } = await chooseState(choice)
-      writeState(home, state)
-      moved.forEach((line) => progress.note(`  ${line}`))
-      return state
-    })
-    await ensureSecrets(home, config.domain)
+    await settle({ home, kept, config, merged, progress })
     progress.done('settings and keys', clock.now() - begun, home.dir)
     await freeCrun(progress)
     const supervisor = await startSupervisor(home)
@@ -71,6 +72,40 @@ export async function up(options: {
     shareToken(home)
     return { alreadyRunning: false }
   })
+}
+
+/** Chooses and writes down what the cloud is made of, with its keys. */
+async function settle(options: {
+  home: Home
+  kept: CloudState | undefined
+  config: CloudConfig
+  merged: Overrides
+  progress: Progress
+}): Promise<void> {
+  const { home, kept, config, merged, progress } = options
+  const adopts = kept !== undefined && anyAlive(home, kept, config)
+  // Control is told the regions when it starts, and nobody who runs something notices that it does.
+  if (adopts && grows(kept, config)) await stopDaemon(home.record('control'))
+  await chooseBesideNeighbours(home, async (neighbours) => {
+    const choice = {
+      config: adopts ? { ...config, ports: kept.ports_wanted } : config,
+      overrides: merged,
+      kept,
+      neighbours,
+      mayMovePorts: !adopts,
+    }
+    const { state, moved } = await chooseState(choice)
+    writeState(home, state)
+    moved.forEach((line) => progress.note(`  ${line}`))
+    return state
+  })
+  await ensureSecrets(home, config.domain)
+}
+
+function sameButShape(a: Overrides, b: Overrides): boolean {
+  const rest = (all: Overrides) =>
+    JSON.stringify({ ...all, regions: undefined, hosts_per_region: undefined })
+  return rest(a) === rest(b)
 }
 
 /** One `up`, `down` or `destroy` at a time for a home. */
@@ -86,8 +121,8 @@ export function requireRoot(what: string): void {
   }
 }
 
-function anyAlive(home: Home, kept: NonNullable<ReturnType<typeof readState>>, over: Overrides) {
-  const parts = planParts({ home, config: loadConfig(home, over), state: kept })
+function anyAlive(home: Home, kept: CloudState, config: CloudConfig): boolean {
+  const parts = planParts({ home, config, state: kept })
   return parts.some((part) => findDaemon(part.recordFile) !== undefined)
 }
 
