@@ -2,6 +2,7 @@ import { callJson } from '#sys/http-client.ts'
 import { readTextFile } from '#sys/files.ts'
 import { messageOf } from '#core/fault.ts'
 import type { Home } from './home.ts'
+import { regionsOfPlaces } from './shape.ts'
 import { readState, type CloudState } from './state.ts'
 
 interface StatusAnswer {
@@ -13,10 +14,14 @@ interface StatusAnswer {
 export async function summaryOf(home: Home): Promise<string[]> {
   const state = readState(home)
   if (!state) return []
-  const urls = appUrls(state, '<app>')
   return [
     ...(await hostLines(home, state)),
-    `  apps answer at   ${urls.join('  and  ')}`,
+    ...regionsOfPlaces(state.places).map((region, index) => {
+      const urls = appUrls(state, '<app>', region)
+      // Which edge a user meets is a matter of the network; on one machine it is a matter of the port.
+      const where = index === 0 ? 'apps answer at' : `those in ${region}`
+      return `  ${where.padEnd(16)} ${urls.join('  and  ')}`
+    }),
     `  API              http://127.0.0.1:${state.ports.api}`,
     `  token            ${home.token}`,
     `  local CA         ${home.ca.cert}`,
@@ -28,9 +33,10 @@ export async function summaryOf(home: Home): Promise<string[]> {
   ]
 }
 
-/** `http://NAME.hangar.localhost[:port]` and its https twin. */
-export function appUrls(state: CloudState, name: string): string[] {
-  const { http, https } = state.ports
+/** `http://NAME.hangar.localhost[:port]` and its https twin, at the first edge of the region. */
+function appUrls(state: CloudState, name: string, region: string): string[] {
+  const place = state.places.find((one) => one.region === region)
+  const { http_port: http, https_port: https } = place ?? { http_port: 0, https_port: 0 }
   const port = (given: number, usual: number) => (given === usual ? '' : `:${given}`)
   return [
     `http://${name}.${state.domain}${port(http, 80)}`,

@@ -35,7 +35,7 @@ async function examine(home: Home): Promise<Finding[]> {
     ...(await checkKernel()),
     ...(await checkNetwork({ config, cloudKept: kept !== undefined })),
     ...checkRoom(home),
-    ...checkCloud(home),
+    ...(await checkCloud(home, config)),
   ]
 }
 
