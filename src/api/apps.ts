@@ -32,7 +32,7 @@ export function appRoutes(api: Hono<Env>): void {
     const slug = c.req.query('org_slug')
     const org = slug ? await findOrg(ctx, slug) : undefined
     if (slug && !org) throw new Fault('not_found', `there is no organization ${slug}`)
-    if (org) requireOrg(caller, org, 'read')
+    if (org) requireOrg(caller, org, 'know')
     // A client takes what it finds here for its builder, and deletes one that looks broken.
     const role = c.req.query('app_role')
     const all = await listApps(ctx, {

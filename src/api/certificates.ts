@@ -75,7 +75,8 @@ export function certificateRoutes(api: Hono<Env>): void {
     return c.json(await detail(c.var.ctx, app, await addCertificate(c.var.ctx, app, hostname)), 201)
   })
 
-  api.post(`${root}/custom`, () => {
+  api.post(`${root}/custom`, async (c) => {
+    await appOf(c, 'write')
     throw new Fault('not_available_yet', 'certificates of your own are not available yet')
   })
 

@@ -3,7 +3,7 @@ import { Fault } from '#core/fault.ts'
 import { resolveImageSchema } from '#spec/host-api.ts'
 import { getApp } from '#control/apps/index.ts'
 import { listApps } from '#control/apps/index.ts'
-import { requireApp } from '#control/auth/index.ts'
+import { orgsKnownTo, requireApp } from '#control/auth/index.ts'
 import { describeHosts, resolveImage } from '#control/hosts/index.ts'
 import { ownRepository } from '#control/machines/index.ts'
 import { listOrgs } from '#control/orgs/index.ts'
@@ -14,7 +14,7 @@ import { objectBody, type Env } from './request.ts'
 export function cloudRoutes(api: Hono<Env>): void {
   api.get('/api/v1/viewer', async (c) => {
     const { ctx, caller } = c.var
-    const orgs = await listOrgs(ctx, caller.scope.org_id)
+    const orgs = await listOrgs(ctx, orgsKnownTo(caller))
     const organizations = orgs.map(({ slug, name }) => ({ slug, name }))
     return c.json({ email: caller.email, organizations })
   })

@@ -1,6 +1,6 @@
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
-import { appOf, type Env } from './request.ts'
+import { appOf, orgOf, type Env } from './request.ts'
 
 const later = () =>
   new Fault(
@@ -12,7 +12,10 @@ const later = () =>
 export function managedPostgresRoutes(api: Hono<Env>): void {
   const organization = '/api/v1/organizations/:slug'
   for (const path of [`${organization}/postgres`, `${organization}/postgres/deleted`]) {
-    api.get(path, (c) => c.json({ data: [] }))
+    api.get(path, async (c) => {
+      await orgOf(c, 'know')
+      return c.json({ data: [] })
+    })
   }
   api.get(`${organization}/postgresv2/regions`, (c) => c.json({ data: [] }))
   const closed = [

@@ -4,8 +4,15 @@ import { Fault, isFault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import { wireDurationMs } from '#core/units.ts'
 import { getApp, type AppRecord } from '#control/apps/index.ts'
-import { requireApp, type Access, type Caller } from '#control/auth/index.ts'
+import {
+  requireApp,
+  requireOrg,
+  type Access,
+  type Caller,
+  type OrgAccess,
+} from '#control/auth/index.ts'
 import type { ControlContext } from '#control/index.ts'
+import { findOrg, type Org } from '#control/orgs/index.ts'
 
 export interface Env {
   Bindings: HttpBindings
@@ -18,6 +25,15 @@ export async function appOf(c: Request, access: Access): Promise<AppRecord> {
   const app = await getApp(c.var.ctx, c.req.param('app') ?? '')
   requireApp(c.var.caller, app, access)
   return app
+}
+
+/** The organization that the path names, when the caller may do this with it. */
+export async function orgOf(c: Request, access: OrgAccess): Promise<Org> {
+  const slug = param(c, 'slug')
+  const org = await findOrg(c.var.ctx, slug)
+  if (!org) throw new Fault('not_found', `there is no organization ${slug}`)
+  requireOrg(c.var.caller, org, access)
+  return org
 }
 
 export function param(c: Request, name: string): string {

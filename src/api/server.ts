@@ -4,7 +4,7 @@ import { bodyLimit } from 'hono/body-limit'
 import { Fault, isFault } from '#core/fault.ts'
 import { ulid } from '#core/ids.ts'
 import { limits } from '#core/limits.ts'
-import { verifyHeader } from '#control/auth/index.ts'
+import { authenticate } from '#control/auth/index.ts'
 import type { ControlContext } from '#control/index.ts'
 import { isDatabaseDown } from '#control/store/index.ts'
 import { addressRoutes } from './addresses.ts'
@@ -58,14 +58,7 @@ export function createApi(ctx: ControlContext): Hono<Env> {
   sessionRoutes(api)
   for (const path of ['/v1/*', '/api/v1/*']) {
     api.use(path, async (c, next) => {
-      const caller = await verifyHeader(ctx, c.req.header('authorization'))
-      if (!caller) {
-        throw new Fault(
-          'unauthorized',
-          'no valid token: send "authorization: Bearer TOKEN"; the first one is in the file "token" of HANGAR_HOME',
-        )
-      }
-      c.set('caller', caller)
+      c.set('caller', await authenticate(ctx, c.req.header('authorization')))
       await next()
     })
   }
@@ -113,7 +106,14 @@ function answerError(c: Request, error: unknown): Response {
 export async function serveApi(ctx: ControlContext): Promise<{ close(): Promise<void> }> {
   const api = createApi(ctx)
   const { address, port } = ctx.settings.listen
-  const server = serve({ fetch: api.fetch, hostname: address, port, autoCleanupIncoming: false })
+  const server = serve({
+    fetch: api.fetch,
+    hostname: address,
+    port,
+    autoCleanupIncoming: false,
+    // An absurd token is refused in words; Node's own limit would answer it with none.
+    serverOptions: { maxHeaderSize: 256 * 1024 },
+  })
   if (!('requestTimeout' in server)) throw new Fault('internal', 'the API needs HTTP/1.1')
   // A build's context may take as long as it takes; a slow header may not.
   server.requestTimeout = 0

@@ -2,7 +2,7 @@ import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
 import type { Release } from '#spec/release.ts'
 import { getApp, type AppRecord } from '#control/apps/index.ts'
-import { mayUseApp, requireApp, requireOrg, type Access } from '#control/auth/index.ts'
+import { mayUseApp, orgsKnownTo, requireApp, type Access } from '#control/auth/index.ts'
 import { endClientBuild, noteClientBuild } from '#control/build/index.ts'
 import { listApps } from '#control/apps/index.ts'
 import {
@@ -11,8 +11,8 @@ import {
   moveClientRelease,
   startClientRelease,
 } from '#control/deploy/index.ts'
-import { findOrg, listOrgs, personalSlug, type Org } from '#control/orgs/index.ts'
-import { objectBody, param, type Env, type Request } from './request.ts'
+import { listOrgs, personalSlug, type Org } from '#control/orgs/index.ts'
+import { objectBody, orgOf, param, type Env, type Request } from './request.ts'
 
 /** §6: an organization as this door shows it; its numeric id is a number here and text in GraphQL. */
 const orgView = (org: Org) => ({
@@ -55,18 +55,16 @@ export function uiexRoutes(api: Hono<Env>): void {
 function organizationRoutes(api: Hono<Env>): void {
   api.get('/api/v1/organizations', async (c) => {
     const { ctx, caller } = c.var
-    const orgs = await listOrgs(ctx, caller.scope.org_id)
+    const orgs = await listOrgs(ctx, orgsKnownTo(caller))
     return c.json({ organizations: orgs.map(orgView) })
   })
 
   api.get('/api/v1/organizations/:slug', async (c) => {
-    const org = await findOrg(c.var.ctx, param(c, 'slug'))
-    if (!org) throw new Fault('not_found', `there is no organization ${param(c, 'slug')}`)
-    requireOrg(c.var.caller, org, 'read')
-    return c.json({ organization: orgView(org) })
+    return c.json({ organization: orgView(await orgOf(c, 'know')) })
   })
 
-  api.post('/api/v1/organizations/:slug/builders', () => {
+  api.post('/api/v1/organizations/:slug/builders', async (c) => {
+    await orgOf(c, 'know')
     throw new Fault('not_available_yet', 'managed builders are not available; build with buildkit')
   })
 }

@@ -8,6 +8,14 @@ export const limits = {
   configBytesMax: 2 * 1024 * 1024,
   /** Its services as JSON: they are in every row that the host announces. */
   servicesBytesMax: 128 * 1024,
+  /** Of all who ask: each waits for a person, so few are wanted. */
+  loginsPerMinuteMax: 60,
+  loginMetadataBytesMax: 64 * 1024,
+  /** Wrong tokens, codes and verifiers before a login is given up. */
+  loginFailuresMax: 10,
+  /** An authorization header; real ones have a few hundred bytes. */
+  credentialBytesMax: 8 * 1024,
+  liveTokensPerOrgMax: 1_000,
   /** A packed build context. */
   buildContextBytesMax: 4 * 1024 * 1024 * 1024,
   machinesPerAppMax: 10_000,

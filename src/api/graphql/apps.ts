@@ -27,7 +27,7 @@ export const appQueries = {
     appView(graph, await appNamed(graph, args.name ?? args.id ?? '', 'read')),
 
   apps: async (args: AppsArgs, graph: Graph) => {
-    const org = args.organizationId ? await orgOfId(graph, args.organizationId, 'read') : undefined
+    const org = args.organizationId ? await orgOfId(graph, args.organizationId, 'know') : undefined
     const all = await listApps(graph.ctx, {
       ...(org ? { orgId: org.id } : {}),
       ...(args.role ? { role: args.role } : {}),

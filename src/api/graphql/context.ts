@@ -1,7 +1,13 @@
 import { Fault } from '#core/fault.ts'
 import type { ControlContext } from '#control/index.ts'
 import { findApp, getAppById, type AppRecord } from '#control/apps/index.ts'
-import { requireApp, requireOrg, type Access, type Caller } from '#control/auth/index.ts'
+import {
+  requireApp,
+  requireOrg,
+  type Access,
+  type Caller,
+  type OrgAccess,
+} from '#control/auth/index.ts'
 import { findOrg, findOrgById, type Org } from '#control/orgs/index.ts'
 
 /** What every resolver works with. */
@@ -33,7 +39,7 @@ export async function appOfInput(
 }
 
 /** The organization with this slug. Faults: `not_found`, `forbidden`. */
-export async function orgNamed(graph: Graph, slug: string, access: Access): Promise<Org> {
+export async function orgNamed(graph: Graph, slug: string, access: OrgAccess): Promise<Org> {
   const org = await findOrg(graph.ctx, slug)
   if (!org) throw new Fault('not_found', `Could not find Organization "${slug}"`)
   requireOrg(graph.caller, org, access)
@@ -41,7 +47,7 @@ export async function orgNamed(graph: Graph, slug: string, access: Access): Prom
 }
 
 /** The organization with this id, or slug where a client gives that. Faults: `not_found`, `forbidden`. */
-export async function orgOfId(graph: Graph, id: string, access: Access): Promise<Org> {
+export async function orgOfId(graph: Graph, id: string, access: OrgAccess): Promise<Org> {
   const org = await findOrgById(graph.ctx, id)
   if (!org) return orgNamed(graph, id, access)
   requireOrg(graph.caller, org, access)

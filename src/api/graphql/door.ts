@@ -11,7 +11,7 @@ import {
 } from 'graphql'
 import type { Hono } from 'hono'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
-import { verifyHeader } from '#control/auth/index.ts'
+import { authenticate } from '#control/auth/index.ts'
 import { isDatabaseDown } from '#control/store/index.ts'
 import { objectBody, type Env } from '../request.ts'
 import { addressMutations } from './addresses.ts'
@@ -51,8 +51,7 @@ export function graphRoutes(api: Hono<Env>): void {
   api.post('/graphql', async (c) => {
     const { ctx, requestId } = c.var
     try {
-      const caller = await verifyHeader(ctx, c.req.header('authorization'))
-      if (!caller) throw new Fault('unauthorized', 'You must be authenticated: no valid token')
+      const caller = await authenticate(ctx, c.req.header('authorization'))
       const answer = await ask(schema, await objectBody(c), { ctx, caller, requestId })
       return answered(answer, requestId)
     } catch (error) {

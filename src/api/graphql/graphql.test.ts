@@ -340,7 +340,9 @@ test('a limited token makes no wider one, revokes no other, and logs itself out'
     {},
     other.secret,
   )
-  assert.equal(list.errors?.[0]?.extensions?.code, 'FORBIDDEN')
+  assert.deepEqual(list.data['organization'], {
+    limitedAccessTokens: { nodes: [{ id: other.id }] },
+  })
   const out = await ask('mutation LogOut { logOut(input: {}) { ok } }', {}, mine.secret)
   assert.deepEqual(out.data, { logOut: { ok: true } })
   assert.ok((await ask('{ viewer { __typename } }', {}, mine.secret)).errors)

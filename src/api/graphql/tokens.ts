@@ -1,8 +1,8 @@
 import { Fault } from '#core/fault.ts'
 import { parseGoDuration } from '#core/units.ts'
-import { createToken, findToken, mayUseOrg, requireApp, revokeToken } from '#control/auth/index.ts'
+import { logOut, mintToken, revokeTokenFor } from '#control/auth/index.ts'
 import { appOfInput, orgOfId, type Graph } from './context.ts'
-import { tokensOf } from './token-list.ts'
+import { tokenView } from './token-list.ts'
 
 interface CreateInput {
   name: string
@@ -12,25 +12,44 @@ interface CreateInput {
   expiry?: string | null
 }
 
-/** Profiles of clients, and what they may do here. SEC-20. */
-async function scopeOf(graph: Graph, input: CreateInput) {
-  const { caller } = graph
-  const { app_id: wanted } = (input.profileParams ?? {}) as { app_id?: unknown }
-  if (input.profile === 'deploy') {
-    const app = await appOfInput(graph, typeof wanted === 'string' ? wanted : '', 'write')
-    requireApp(caller, app, 'write')
-    return { profile: 'deploy', org_id: app.org.id, app_id: app.id } as const
-  }
-  const org = await orgOfId(graph, input.organizationId, 'write')
-  if (input.profile === 'deploy_organization' || input.profile === 'org') {
-    return { profile: 'org', org_id: org.id } as const
-  }
-  if (input.profile === 'readonly' || input.profile === 'identity') {
-    return { profile: 'readonly', org_id: org.id } as const
-  }
+/**
+ * Clients make these themselves out of a wider token, which must be a macaroon; with ours they fail and leave the wider one
+ * behind. The name they give by default is all that tells them apart from a plain request.
+ */
+const narrowedByClient: Record<string, string> = {
+  'Read-only org token': 'read-only tokens; use: hangar tokens create readonly ORG',
+  'WireGuard token': 'WireGuard tokens; they come with the network',
+  'flyctl ssh token': 'SSH tokens; they come with the network',
+  'flyctl machine-exec token': 'machine-exec tokens; use: hangar tokens create deploy -a APP',
+}
+
+function refuseNarrowedByClient({ name }: CreateInput): void {
+  const what = narrowedByClient[name]
+  if (what === undefined) return
   throw new Fault(
     'not_available_yet',
-    `tokens of profile ${input.profile} are not available yet; use deploy, deploy_organization or readonly`,
+    `tokens are not macaroons yet, so this client cannot make ${what}`,
+  )
+}
+
+/** Profiles of clients, and what they may do here. SEC-20. */
+async function scopeOf(graph: Graph, input: CreateInput) {
+  const { app_id: wanted } = (input.profileParams ?? {}) as { app_id?: unknown }
+  const appId = typeof wanted === 'string' && wanted !== '' ? wanted : undefined
+  const { profile } = input
+  if (profile === 'admin') return { profile } as const
+  if (profile === 'deploy' || (profile === 'readonly' && appId !== undefined)) {
+    const app = await appOfInput(graph, appId, 'read')
+    return { profile, org_id: app.org.id, app_id: app.id } as const
+  }
+  const org = await orgOfId(graph, input.organizationId, 'know')
+  if (profile === 'deploy_organization' || profile === 'org') {
+    return { profile: 'org', org_id: org.id } as const
+  }
+  if (profile === 'readonly' || profile === 'identity') return { profile, org_id: org.id } as const
+  throw new Fault(
+    'not_available_yet',
+    `tokens of profile ${profile} are not available yet; use deploy, deploy_organization or readonly`,
   )
 }
 
@@ -48,18 +67,12 @@ function lifeOf(expiry: string | null | undefined): number | undefined {
 export const tokenMutations = {
   createLimitedAccessToken: async (args: { input: CreateInput }, graph: Graph) => {
     const { input } = args
+    refuseNarrowedByClient(input)
     const lifeMs = lifeOf(input.expiry)
     const scope = await scopeOf(graph, input)
-    const { email } = graph.caller
     const name = input.name.slice(0, 100)
-    const { id, secret } = await createToken(graph.ctx, {
-      name,
-      email,
-      scope,
-      ...(lifeMs === undefined ? {} : { lifeMs }),
-    })
-    const [made] = (await tokensOf(graph, { orgId: scope.org_id })).filter((one) => one.id === id)
-    return { limitedAccessToken: { ...made, tokenHeader: secret } }
+    const { secret, ...made } = await mintToken(graph.ctx, graph.caller, { name, scope, lifeMs })
+    return { limitedAccessToken: { ...tokenView(made), tokenHeader: secret } }
   },
 
   deleteLimitedAccessToken: async (
@@ -67,20 +80,12 @@ export const tokenMutations = {
     graph: Graph,
   ) => {
     const id = args.input.id ?? args.input.token ?? ''
-    const token = await findToken(graph.ctx, id)
-    const orgId = token?.scope.org_id
-    const may =
-      orgId === undefined
-        ? graph.caller.scope.profile === 'admin'
-        : mayUseOrg(graph.caller, orgId, 'write') || graph.caller.tokenId === id
-    if (!token || !may) throw new Fault('not_found', `there is no token ${id} that you may revoke`)
-    await revokeToken(graph.ctx, id)
+    await revokeTokenFor(graph.ctx, graph.caller, id)
     return { token: id }
   },
 
   logOut: async (_: unknown, graph: Graph) => {
-    // The operator's first token is the key to the cloud: leaving a shell must not throw it away.
-    if (graph.caller.scope.profile !== 'admin') await revokeToken(graph.ctx, graph.caller.tokenId)
+    await logOut(graph.ctx, graph.caller)
     return { ok: true }
   },
 }

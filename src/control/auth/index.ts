@@ -1,12 +1,30 @@
-export { mayUseApp, mayUseOrg, requireApp, requireOrg, type Access } from './permissions.ts'
+export {
+  approveLogin,
+  getLogin,
+  pollLogin,
+  redeemLogin,
+  startLogin,
+  type Fetched,
+  type Login,
+} from './logins.ts'
+export {
+  covers,
+  mayUseApp,
+  mayUseOrg,
+  orgsKnownTo,
+  requireApp,
+  requireOperator,
+  requireOrg,
+  type Access,
+  type OrgAccess,
+} from './permissions.ts'
 export {
   createToken,
   ensureFirstToken,
-  findToken,
   listTokens,
-  revokeToken,
-  verifyHeader,
-  verifyToken,
-  type Caller,
+  logOut,
+  mintToken,
+  revokeTokenFor,
   type TokenInfo,
 } from './tokens.ts'
+export { authenticate, verifyTokens, type Caller } from './verify.ts'

@@ -1,49 +1,94 @@
-import { createHash } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { Fault, isFault } from '#core/fault.ts'
 import { newTokenId, newTokenSecret } from '#core/ids.ts'
+import { limits } from '#core/limits.ts'
 import { readTextFile, writeFileAtomic } from '#sys/files.ts'
 import type { ControlContext } from '../context.ts'
 import type { TokenScope } from '../store/index.ts'
+import { mayManageToken, requireCovered } from './permissions.ts'
+import { hashOf, verifyTokens, type Caller } from './verify.ts'
 
-/** Who a request comes from. */
-export interface Caller {
-  tokenId: string
-  email: string
-  scope: TokenScope
-}
+type Store = Pick<ControlContext, 'db' | 'clock'>
 
 /** SEC-21: 175,200 hours. */
 export const defaultTokenLifeMs = 175_200 * 3_600_000
 
-const hashOf = (secret: string): Buffer => createHash('sha256').update(secret).digest()
-
 /** Makes a token. The secret is returned here and never again. */
 export async function createToken(
-  ctx: Pick<ControlContext, 'db' | 'clock'>,
-  options: { name: string; email: string; scope: TokenScope; lifeMs?: number },
-): Promise<{ id: string; secret: string }> {
+  ctx: Store,
+  options: {
+    name: string
+    email: string
+    scope: TokenScope
+    lifeMs?: number
+    madeBy?: string | null
+  },
+): Promise<TokenInfo & { secret: string }> {
+  const { name, email, scope, lifeMs = defaultTokenLifeMs, madeBy = null } = options
   const id = newTokenId()
   const secret = newTokenSecret()
+  const expiresAt = new Date(ctx.clock.now() + lifeMs)
   await ctx.db
     .insertInto('tokens')
     .values({
       id,
-      name: options.name,
+      name,
       hash: hashOf(secret),
-      email: options.email,
-      scope: JSON.stringify(options.scope),
-      expires_at: new Date(ctx.clock.now() + (options.lifeMs ?? defaultTokenLifeMs)),
+      email,
+      scope: JSON.stringify(scope),
+      expires_at: expiresAt,
+      made_by: madeBy,
     })
     .execute()
-  return { id, secret }
+  return { id, secret, name, email, expiresAt, revokedAt: null, scope, madeBy }
+}
+
+/**
+ * Makes a token on a caller's behalf. It can do no more than its maker; unless the maker is the operator, it also ends no
+ * later. Faults: `forbidden`, `limit_reached`.
+ */
+export async function mintToken(
+  ctx: Store,
+  caller: Caller,
+  options: { name: string; scope: TokenScope; lifeMs?: number | undefined },
+): Promise<TokenInfo & { secret: string }> {
+  const { name, scope } = options
+  requireCovered(caller, scope)
+  await requireRoom(ctx, scope)
+  const lifeMs = lifeUnder(ctx, caller, options.lifeMs ?? defaultTokenLifeMs)
+  return createToken(ctx, { name, email: caller.email, scope, lifeMs, madeBy: caller.tokenId })
+}
+
+/** What is left of the maker's own life bounds what it makes; the operator's sessions may make lasting tokens. */
+function lifeUnder(
+  ctx: Pick<Store, 'clock'>,
+  maker: Pick<Caller, 'scope' | 'expiresAt'>,
+  wantedMs: number,
+): number {
+  if (maker.scope.profile === 'admin') return wantedMs
+  return Math.min(wantedMs, maker.expiresAt.getTime() - ctx.clock.now())
+}
+
+async function requireRoom(ctx: Store, scope: TokenScope): Promise<void> {
+  const { count } = await ctx.db
+    .selectFrom('tokens')
+    .select((eb) => eb.fn.countAll<number>().as('count'))
+    .where((eb) =>
+      eb(eb.ref('scope', '->>').key('org_id'), 'is not distinct from', scope.org_id ?? null),
+    )
+    .where('revoked_at', 'is', null)
+    .where('expires_at', '>', new Date(ctx.clock.now()))
+    .executeTakeFirstOrThrow()
+  if (count < limits.liveTokensPerOrgMax) return
+  throw new Fault(
+    'limit_reached',
+    `there are ${limits.liveTokensPerOrgMax} live tokens already; revoke some with: fly tokens revoke ID`,
+  )
 }
 
 /** SEC-21: effective at once. False when there was no such token. */
-export async function revokeToken(
-  ctx: Pick<ControlContext, 'db' | 'clock'>,
-  id: string,
-): Promise<boolean> {
+export async function revokeToken(ctx: Store, id: string): Promise<boolean> {
   const result = await ctx.db
     .updateTable('tokens')
     .set({ revoked_at: new Date(ctx.clock.now()) })
@@ -53,32 +98,23 @@ export async function revokeToken(
   return result.numUpdatedRows > 0n
 }
 
-/** The caller that a token stands for, or undefined when it is unknown, expired or revoked. */
-export async function verifyToken(
-  ctx: Pick<ControlContext, 'db' | 'clock'>,
-  secret: string,
-): Promise<Caller | undefined> {
-  const row = await ctx.db
+/** Revokes a token that the caller may manage. A foreign one is not there for it: fault `not_found`. */
+export async function revokeTokenFor(ctx: Store, caller: Caller, id: string): Promise<void> {
+  const token = await ctx.db
     .selectFrom('tokens')
-    .select(['id', 'email', 'scope'])
-    .where('hash', '=', hashOf(secret))
-    .where('revoked_at', 'is', null)
-    .where('expires_at', '>', new Date(ctx.clock.now()))
+    .select(['id', 'made_by as madeBy'])
+    .where('id', '=', id)
     .executeTakeFirst()
-  return row && { tokenId: row.id, email: row.email, scope: row.scope }
+  if (!token || !mayManageToken(caller, token)) {
+    throw new Fault('not_found', `there is no token ${id} that you may revoke`)
+  }
+  await revokeToken(ctx, id)
 }
 
-/** SEC-20: `Bearer a,b` or `FlyV1 a,b`; the first part that verifies counts. At most eight parts are looked at. */
-export async function verifyHeader(
-  ctx: Pick<ControlContext, 'db' | 'clock'>,
-  header: string | undefined,
-): Promise<Caller | undefined> {
-  const match = /^(?:bearer|flyv1)\s+(.+)$/i.exec(header?.trim() ?? '')
-  for (const part of (match?.[1] ?? '').split(',').slice(0, 8)) {
-    const caller = part.trim() === '' ? undefined : await verifyToken(ctx, part.trim())
-    if (caller) return caller
-  }
-  return undefined
+/** Ends the caller's own token. The operator's first one is the key to the cloud: leaving a shell must not throw it away. */
+export async function logOut(ctx: Store, caller: Caller): Promise<void> {
+  if (caller.scope.profile === 'admin' && caller.madeBy === null) return
+  await revokeToken(ctx, caller.tokenId)
 }
 
 /** The operator's first token, written with mode 0600. A file whose token still verifies is left alone. */
@@ -87,7 +123,7 @@ export async function ensureFirstToken(
 ): Promise<void> {
   const path = ctx.settings.first_token_file
   const kept = readTextFile(path)?.trim()
-  if (kept && (await verifyToken(ctx, kept))) return
+  if (kept && (await isGood(ctx, kept))) return
   const email = `admin@${ctx.settings.domain}`
   const { id, secret } = await createToken(ctx, {
     name: 'hangar',
@@ -99,6 +135,16 @@ export async function ensureFirstToken(
   ctx.log.info({ token: id, file: path }, 'made the first token')
 }
 
+async function isGood(ctx: Store, secret: string): Promise<boolean> {
+  try {
+    await verifyTokens(ctx, secret)
+    return true
+  } catch (error) {
+    if (isFault(error, 'unauthorized')) return false
+    throw error
+  }
+}
+
 export interface TokenInfo {
   id: string
   name: string
@@ -106,22 +152,30 @@ export interface TokenInfo {
   expiresAt: Date
   revokedAt: Date | null
   scope: TokenScope
+  madeBy: string | null
 }
 
-/** The tokens of an organization or of one app, oldest first; revoked and expired ones too. SEC-21. */
+/** Tokens that one list shows, the newest. */
+const listMax = 1_000
+
+/** The tokens of an organization or of one app that the caller may manage, oldest first; ended ones too. SEC-21. */
 export async function listTokens(
   ctx: Pick<ControlContext, 'db'>,
+  caller: Pick<Caller, 'scope' | 'tokenId'>,
   filter: { orgId: string; appId?: string },
 ): Promise<TokenInfo[]> {
-  const rows = await ctx.db
+  let query = ctx.db
     .selectFrom('tokens')
-    .select(['id', 'name', 'email', 'expires_at', 'revoked_at', 'scope'])
-    .orderBy('created_at')
-    .limit(1_000)
+    .select(['id', 'name', 'email', 'expires_at', 'revoked_at', 'scope', 'made_by'])
     .where((eb) => eb(eb.ref('scope', '->>').key('org_id'), '=', filter.orgId))
-    .execute()
+    .orderBy('created_at', 'desc')
+    .limit(listMax)
+  const { appId } = filter
+  if (appId !== undefined) {
+    query = query.where((eb) => eb(eb.ref('scope', '->>').key('app_id'), '=', appId))
+  }
+  const rows = await query.execute()
   return rows
-    .filter((row) => filter.appId === undefined || row.scope.app_id === filter.appId)
     .map((row) => ({
       id: row.id,
       name: row.name,
@@ -129,13 +183,8 @@ export async function listTokens(
       expiresAt: row.expires_at,
       revokedAt: row.revoked_at,
       scope: row.scope,
+      madeBy: row.made_by,
     }))
-}
-
-/** One token's scope, for whoever wants to revoke it. */
-export async function findToken(
-  ctx: Pick<ControlContext, 'db'>,
-  id: string,
-): Promise<Pick<TokenInfo, 'id' | 'scope'> | undefined> {
-  return ctx.db.selectFrom('tokens').select(['id', 'scope']).where('id', '=', id).executeTakeFirst()
+    .filter((token) => mayManageToken(caller, token))
+    .toReversed()
 }

@@ -3,7 +3,7 @@ import { SignJWT, jwtVerify } from 'jose'
 import { Fault } from '#core/fault.ts'
 import { readTextFile } from '#sys/files.ts'
 import { findApp, getAppById } from '../apps/index.ts'
-import { mayUseApp, mayUseOrg, verifyToken, type Caller } from '../auth/index.ts'
+import { mayUseApp, verifyTokens, type Caller } from '../auth/index.ts'
 import type { ControlContext } from '../context.ts'
 
 /** What the registry's own configuration must say. */
@@ -51,10 +51,7 @@ export async function verifyRegistryUser(
     const appId = await verifyBuildPassword(ctx, password)
     if (appId !== undefined) return { kind: 'build', appId }
   } else {
-    for (const part of password.split(',').slice(0, 8)) {
-      const caller = await verifyToken(ctx, part)
-      if (caller) return { kind: 'caller', caller }
-    }
+    return { kind: 'caller', caller: await verifyTokens(ctx, password) }
   }
   throw new Fault(
     'unauthorized',
@@ -80,10 +77,7 @@ export async function grantScope(
       return action === 'pull' && builder.org.id === app.org.id
     }
     if (action === 'push') return mayUseApp(who.caller, app, 'write')
-    return (
-      action === 'pull' &&
-      (mayUseApp(who.caller, app, 'read') || mayUseOrg(who.caller, app.org.id, 'read'))
-    )
+    return action === 'pull' && mayUseApp(who.caller, app, 'read')
   }
   const actions: string[] = []
   for (const action of wanted.split(',')) if (await may(action)) actions.push(action)

@@ -8,6 +8,7 @@ import * as releaseRuns from './migrations/0002-release-runs.ts'
 import * as clientDoors from './migrations/0003-client-doors.ts'
 import * as appRoles from './migrations/0004-app-roles.ts'
 import * as volumeLife from './migrations/0005-volume-life.ts'
+import * as logins from './migrations/0006-logins.ts'
 import type { Database } from './schema.ts'
 
 export type Db = Kysely<Database>
@@ -19,6 +20,7 @@ const migrations: Record<string, Migration> = {
   '0003-client-doors': clientDoors,
   '0004-app-roles': appRoles,
   '0005-volume-life': volumeLife,
+  '0006-logins': logins,
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.

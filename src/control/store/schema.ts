@@ -1,5 +1,6 @@
 import type { ColumnType, Generated, JSONColumnType } from 'kysely'
 import type { DeployInput, DeployProgress, Release } from '#spec/release.ts'
+import type { LoginMetadata } from '#spec/login.ts'
 import type { HostRow } from '#spec/roster.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { Volume } from '#spec/volume.ts'
@@ -9,6 +10,7 @@ export interface Database {
   orgs: OrgTable
   networks: NetworkTable
   tokens: TokenTable
+  cli_sessions: CliSessionTable
   apps: AppTable
   secrets: SecretTable
   secret_pushes: SecretPushTable
@@ -43,9 +45,12 @@ interface NetworkTable {
   created_at: Timestamp
 }
 
-/** What a token may do. `admin`: everything in every org; `deploy`: one app. §8.1. */
+/**
+ * What a token may do. `admin`: everything in every org; `org`: everything in one; `deploy`: one app; `readonly`: looks at
+ * one org, or at one app of it; `identity`: says who it is and nothing else. §8.1.
+ */
 export interface TokenScope {
-  profile: 'admin' | 'org' | 'deploy' | 'readonly'
+  profile: 'admin' | 'org' | 'deploy' | 'readonly' | 'identity'
   org_id?: string
   app_id?: string
 }
@@ -60,6 +65,29 @@ interface TokenTable {
   created_at: Timestamp
   expires_at: Date
   revoked_at: Date | null
+  /** The token that made it; null for the operator's first one. */
+  made_by: string | null
+}
+
+/** A login that waits for a person, or for its program to fetch the token that the person allowed. */
+interface CliSessionTable {
+  id_hash: Buffer
+  /** What asks: the name of a computer. */
+  name: string
+  target: string
+  metadata: JSONColumnType<LoginMetadata>
+  /** PKCE, S256; null for old clients, which poll. */
+  challenge: string | null
+  state: string
+  redirect_port: number | null
+  /** Wrong tokens, codes and verifiers so far. */
+  failures: Generated<number>
+  /** Once a person has allowed it: the hash of the code, whose token allowed it, and what the new one may do. */
+  code_hash: Buffer | null
+  approved_by: string | null
+  scope: NullableJson<TokenScope>
+  created_at: Date
+  expires_at: Date
 }
 
 interface AppTable {
