@@ -131,7 +131,7 @@ function mutateScalar(random: Random, value: unknown): unknown {
   }
   if (typeof value === 'string') return mutateText(random, value, random.pick(oddTexts))
   if (typeof value === 'boolean') return !value
-  return random.pick(oddValues)
+  return structuredClone(random.pick(oddValues))
 }
 
 /** A copy of `value` with a few places changed, emptied, doubled, or filled from `donor`. */
