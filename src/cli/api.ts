@@ -11,6 +11,7 @@ export interface Api {
   /** `undefined` where the server says 404. */
   find<T>(path: string): Promise<T | undefined>
   post<T>(path: string, body?: unknown, headers?: Record<string, string>): Promise<T>
+  put<T>(path: string, body: unknown): Promise<T>
   del<T>(path: string, headers?: Record<string, string>): Promise<T>
   /** JSON lines as they come; ends with the body. A body cut short is a Fault of code host_unreachable. */
   lines<T>(path: string): AsyncGenerator<T>
@@ -60,6 +61,7 @@ export function connectApi(place: Place, signal: AbortSignal): Api {
       }
     },
     post: (path, body, headers = {}) => json({ method: 'POST', path, body, headers }),
+    put: (path, body) => json({ method: 'PUT', path, body }),
     del: (path, headers = {}) => json({ method: 'DELETE', path, headers }),
     lines: async function* <T>(path: string) {
       yield* jsonLines<T>((await ask({ method: 'GET', path, patient: true })).body)

@@ -35,7 +35,10 @@ export async function mouldOf(
       `the volume ${mount.volume ?? ''} of group ${group} is gone, so its name is not known; deploy first`,
     )
   }
-  return { config, volume: { name, sizeGb: now?.size_gb ?? mount.size_gb ?? undefined } }
+  // As large as the largest: one that was extended shows what its data needs.
+  const sizes = volumes.filter((volume) => volume.name === name).map(({ size_gb }) => size_gb)
+  const sizeGb = sizes.length > 0 ? Math.max(...sizes) : (mount.size_gb ?? undefined)
+  return { config, volume: { name, sizeGb } }
 }
 
 function cloned(config: MachineConfig): MachineConfig {

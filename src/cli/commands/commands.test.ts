@@ -354,7 +354,7 @@ test('machine run sends what its flags say, and nothing more', async (t) => {
   const api = await startApi({
     'GET /v1/apps/demo': { json: testApp('demo') },
     'GET /v1/apps/demo/volumes': {
-      json: [{ id: 'vol_1', name: 'data', attached_machine_id: null }],
+      json: [{ id: 'vol_1', name: 'data', state: 'created', attached_machine_id: null }],
     },
     'POST /v1/apps/demo/machines': { json: testMachine('m1') },
     'GET /v1/apps/demo/machines/m1/wait': { json: { ok: true } },

@@ -70,8 +70,8 @@ async function mountsOf(
     }
     const volumes = await api.get<Volume[]>(`/v1/apps/${part(app)}/volumes`)
     const free = volumes.find(
-      ({ id, name, attached_machine_id }) =>
-        id === wanted || (name === wanted && !attached_machine_id),
+      ({ id, name, attached_machine_id, state }) =>
+        id === wanted || (name === wanted && state === 'created' && !attached_machine_id),
     )
     if (!free) {
       throw new Fault(

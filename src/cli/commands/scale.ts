@@ -23,6 +23,7 @@ import { nearestRegion } from '../regions.ts'
 import { parseCounts, regionChanges, surplus } from '../scale-plan.ts'
 import { addMachine, mouldOf, type Mould } from '../scale-up.ts'
 import { sayTable } from '../table.ts'
+import { isDestroyed, volumesPath } from '../volumes.ts'
 
 /** Machines made or destroyed at a time. */
 const width = 4
@@ -53,7 +54,8 @@ async function runCount(call: Call): Promise<number> {
   const api = call.api()
   const app = await call.appName()
   const machines = await managedMachines(api, app)
-  const volumes = await api.get<Volume[]>(`/v1/apps/${part(app)}/volumes`)
+  const all = await api.get<Volume[]>(volumesPath(app))
+  const volumes = all.filter((volume) => !isDestroyed(volume))
   const steps = await planSteps(call, { api, app, machines, volumes })
   if (steps.length === 0) {
     say(io, 'App already scaled to desired state. No need for changes')
@@ -74,7 +76,8 @@ async function runCount(call: Call): Promise<number> {
   }
   say(io, 'Executing scale plan')
   const free = volumes.filter(
-    ({ attached_machine_id, state }) => !attached_machine_id && state === 'created',
+    ({ attached_machine_id, state, host_status }) =>
+      !attached_machine_id && state === 'created' && host_status !== 'unreachable',
   )
   for (const step of steps) await execute(call, { api, app, step, free })
   return 0

@@ -1,20 +1,23 @@
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
-import type { Volume, VolumeInput } from '#spec/volume.ts'
+import type { Volume, VolumeChange, VolumeExtended } from '#spec/volume.ts'
 import { relativeTime } from '../age.ts'
-import { part } from '../api.ts'
 import { getApp } from '../apps.ts'
-import type { Call, Command, Flag } from '../command.ts'
-import { aboutApp, jsonFlag, regionFlag, yesFlag } from '../flags.ts'
-import { say, sayJson, type Io } from '../io.ts'
+import type { Call, Command } from '../command.ts'
+import { aboutApp, jsonFlag, yesFlag } from '../flags.ts'
+import { colorsOf, say, sayJson } from '../io.ts'
 import { confirm } from '../prompt.ts'
-import { nearestRegion } from '../regions.ts'
 import { sayTable } from '../table.ts'
-
-/** CONF-5. */
-const sizeDefaultGb = 1
-
-const volumesPath = (app: string) => `/v1/apps/${part(app)}/volumes`
+import {
+  getVolume,
+  isDestroyed,
+  showVolume,
+  sizeGbFrom,
+  volumePath,
+  volumesPath,
+} from '../volumes.ts'
+import { createVolume, forkVolume } from './volume-make.ts'
+import { snapshots } from './volume-snapshots.ts'
 
 async function runList(call: Call): Promise<number> {
   const { io, flags } = call
@@ -22,8 +25,7 @@ async function runList(call: Call): Promise<number> {
   const app = await call.appName()
   await getApp(api, app)
   const all = await api.get<Volume[]>(volumesPath(app))
-  const gone = new Set<Volume['state']>(['scheduling_destroy', 'pending_destroy'])
-  const volumes = flags.on('all') ? all : all.filter(({ state }) => !gone.has(state))
+  const volumes = flags.on('all') ? all : all.filter((volume) => !isDestroyed(volume))
   if (flags.on('json')) {
     sayJson(io, volumes)
     return 0
@@ -58,64 +60,58 @@ async function runList(call: Call): Promise<number> {
   return 0
 }
 
-function sayVolume(io: Io, volume: Volume, app: string): void {
-  const rows: [string, string | number | boolean][] = [
-    ['ID', volume.id],
-    ['Name', volume.name],
-    ['App', app],
-    ['Region', volume.region],
-    ['Zone', volume.zone],
-    ['Size GB', volume.size_gb],
-    ['Encrypted', volume.encrypted],
-    ['Created at', volume.created_at],
-    ['Snapshot retention', volume.snapshot_retention],
-    ['Scheduled snapshots', volume.auto_backup_enabled],
-  ]
-  for (const [name, value] of rows) say(io, `${name.padStart(20)}: ${value}`)
-}
-
-async function runCreate(call: Call): Promise<number> {
-  const { io, flags, args } = call
-  const api = call.api()
-  const app = await call.appName()
-  await getApp(api, app)
-  const count = flags.number('count') ?? 1
-  const region = flags.text('region') ?? (await nearestRegion(api))
-  if (count === 1 && io.interactive && !flags.on('yes')) {
-    const question =
-      'A volume lives on one host: with only one, the app is down while that host is. Create it?'
-    if (!(await confirm(io, question, { flag: '--yes', fallback: true }))) return 0
-  }
-  for (let i = 0; i < count; i++) {
-    const volume = await api.post<Volume>(volumesPath(app), {
-      name: args[0] ?? '',
-      region,
-      size_gb: flags.number('size') ?? sizeDefaultGb,
-      ...(flags.given('snapshot-retention')
-        ? { snapshot_retention: flags.number('snapshot-retention') }
-        : {}),
-      ...(flags.on('no-encryption') ? { encrypted: false } : {}),
-      ...(flags.given('require-unique-zone')
-        ? { require_unique_zone: flags.on('require-unique-zone') }
-        : {}),
-    } satisfies VolumeInput)
-    if (flags.on('json')) sayJson(io, volume)
-    else sayVolume(io, volume, app)
-  }
+async function runShow(call: Call): Promise<number> {
+  await showVolume(call, await getVolume(call, call.args[0] ?? ''))
   return 0
 }
 
-async function getVolume(call: Call, id: string): Promise<Volume> {
-  const app = await call.appName()
-  const volume = await call.api().find<Volume>(`${volumesPath(app)}/${part(id)}`)
-  if (volume) return volume
-  throw new Fault('not_found', `app ${app} has no volume ${id}; see: hangar volumes list -a ${app}`)
+/** VOL-17. */
+async function runUpdate(call: Call): Promise<number> {
+  const { args, flags } = call
+  const { id } = await getVolume(call, args[0] ?? '')
+  const change: VolumeChange = {
+    ...(flags.given('snapshot-retention')
+      ? { snapshot_retention: flags.number('snapshot-retention') }
+      : {}),
+    ...(flags.given('scheduled-snapshots')
+      ? { auto_backup_enabled: flags.on('scheduled-snapshots') }
+      : {}),
+  }
+  if (Object.keys(change).length === 0) {
+    throw new Fault(
+      'bad_request',
+      'nothing to change; give --snapshot-retention DAYS or --scheduled-snapshots',
+    )
+  }
+  const path = volumePath(await call.appName(), id)
+  await showVolume(call, await call.api().put<Volume>(path, change))
+  return 0
 }
 
-async function runShow(call: Call): Promise<number> {
-  const volume = await getVolume(call, call.args[0] ?? '')
-  if (call.flags.on('json')) sayJson(call.io, volume)
-  else sayVolume(call.io, volume, await call.appName())
+/** VOL-2. */
+async function runExtend(call: Call): Promise<number> {
+  const { io, args, flags } = call
+  const app = await call.appName()
+  const size = flags.text('size')
+  if (!size)
+    throw new Fault('bad_request', 'give the new size with --size: 4, 4gb, or +1 for one more GB')
+  const present = await getVolume(call, args[0] ?? '')
+  const { volume, needs_restart } = await call
+    .api()
+    .put<VolumeExtended>(`${volumePath(app, present.id)}/extend`, {
+      size_gb: sizeGbFrom(size, present.size_gb),
+    })
+  await showVolume(call, volume)
+  if (flags.on('json')) return 0
+  const machine = volume.attached_machine_id
+  const colors = colorsOf(io)
+  if (needs_restart) {
+    const words =
+      'You will need to stop and start your Machine to increase the size of the file system'
+    say(io, colors.yellow(`${words}: hangar machine restart ${machine ?? 'ID'} -a ${app}`))
+  } else if (machine) {
+    say(io, colors.green('Your Machine got its volume size extended without needing a restart'))
+  }
   return 0
 }
 
@@ -128,42 +124,11 @@ async function runDestroy(call: Call): Promise<number> {
       const question = `Destroying a volume removes its data. Destroy ${id} (${volume.name})?`
       if (!(await confirm(io, question, { flag: '--yes' }))) return 0
     }
-    await call.api().del(`${volumesPath(app)}/${part(id)}`)
+    await call.api().del(volumePath(app, id))
     say(io, `Destroyed volume ID: ${id} name: ${volume.name}`)
   }
   return 0
 }
-
-const createFlags: readonly Flag[] = [
-  ...aboutApp,
-  jsonFlag,
-  yesFlag,
-  regionFlag,
-  {
-    name: 'size',
-    short: 's',
-    kind: 'number',
-    value: 'GB',
-    summary: 'The size in gigabytes',
-    fallback: '1',
-  },
-  {
-    name: 'count',
-    short: 'n',
-    kind: 'number',
-    value: 'N',
-    summary: 'How many to create',
-    fallback: '1',
-  },
-  { name: 'snapshot-retention', kind: 'number', value: 'DAYS', summary: 'Days to keep snapshots' },
-  { name: 'no-encryption', kind: 'switch', summary: 'Do not encrypt it' },
-  {
-    name: 'require-unique-zone',
-    kind: 'switch',
-    summary: 'Not on the host of another volume of this name',
-    fallback: 'true',
-  },
-]
 
 export const volumes: Command = {
   name: 'volumes',
@@ -181,15 +146,7 @@ export const volumes: Command = {
       ],
       run: runList,
     },
-    {
-      name: 'create',
-      summary: 'Create a volume for an app',
-      args: 'NAME',
-      argsMin: 1,
-      argsMax: 1,
-      flags: createFlags,
-      run: runCreate,
-    },
+    createVolume,
     {
       name: 'show',
       summary: 'Show a volume',
@@ -200,6 +157,47 @@ export const volumes: Command = {
       run: runShow,
     },
     {
+      name: 'update',
+      summary:
+        'Change how long snapshots of a volume are kept, and whether they are taken every day',
+      args: 'ID',
+      argsMin: 1,
+      argsMax: 1,
+      flags: [
+        ...aboutApp,
+        jsonFlag,
+        {
+          name: 'snapshot-retention',
+          kind: 'number',
+          value: 'DAYS',
+          summary: 'Days to keep new snapshots',
+        },
+        { name: 'scheduled-snapshots', kind: 'switch', summary: 'Take a snapshot every day' },
+      ],
+      run: runUpdate,
+    },
+    {
+      name: 'extend',
+      summary: 'Make a volume larger, also while it is in use',
+      args: 'ID',
+      argsMin: 1,
+      argsMax: 1,
+      flags: [
+        ...aboutApp,
+        jsonFlag,
+        yesFlag,
+        {
+          name: 'size',
+          short: 's',
+          kind: 'text',
+          value: 'SIZE',
+          summary: 'The new size in gigabytes, or what to add: 4, 4gb, +1',
+        },
+      ],
+      run: runExtend,
+    },
+    forkVolume,
+    {
       name: 'destroy',
       aliases: ['delete', 'remove', 'rm'],
       summary: 'Destroy one or more volumes',
@@ -208,5 +206,6 @@ export const volumes: Command = {
       flags: [...aboutApp, yesFlag],
       run: runDestroy,
     },
+    snapshots,
   ],
 }
