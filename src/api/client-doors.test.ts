@@ -265,12 +265,6 @@ test('apps by role: a client deletes what it takes for a broken builder, so no o
   assert.deepEqual(body['data'], { apps: { nodes: [{ name: 'builder', role: { name: role } }] } })
 })
 
-test('volumes: CONF-5: a size of 0 is none given', async () => {
-  await newApp('sizes')
-  const made = await call('POST /v1/apps/sizes/volumes', { name: 'data', size_gb: 0 })
-  assert.deepEqual([made.status, made.body['size_gb']], [200, 3])
-})
-
 test('what is not there yet says so with a code: secret keys', async () => {
   await newApp('keys')
   for (const line of [
@@ -281,14 +275,4 @@ test('what is not there yet says so with a code: secret keys', async () => {
     assert.deepEqual([status, body['status']], [501, 'not_available_yet'], line)
   }
   assert.equal((await call('GET /v1/apps/keys/secretkeys', undefined, 'none')).status, 401)
-})
-
-test('volumes: no snapshots are an empty list; extending and snapshots are refused with a code', async () => {
-  await newApp('vols')
-  const { body } = await call('POST /v1/apps/vols/volumes', { name: 'data', region: 'ord' })
-  const one = `/v1/apps/vols/volumes/${String(body['id'])}`
-  assert.deepEqual((await call(`GET ${one}/snapshots`)).body, [])
-  assert.equal((await call(`POST ${one}/snapshots`)).status, 501)
-  assert.equal((await call(`PUT ${one}/extend`, { size_gb: 9 })).status, 501)
-  assert.equal((await call('GET /v1/apps/vols/volumes/vol_none/snapshots')).status, 404)
 })

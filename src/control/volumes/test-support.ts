@@ -1,6 +1,6 @@
 import { Fault } from '#core/fault.ts'
 import type { HostVolumeCreate } from '#spec/host-api.ts'
-import type { Snapshot, Volume } from '#spec/volume.ts'
+import type { Snapshot, Volume, VolumeChange } from '#spec/volume.ts'
 
 /** The app's name, and its id: hosts answer to both. */
 export interface Owned {
@@ -42,7 +42,10 @@ export function actOnVolume(host: FakeVolumes, call: VolumeCall): unknown {
   if (!volume) throw new Fault('not_found', `volume not found: ${id}`)
   if (verb === 'extend') return extend(volume, (call.body as { size_gb: number }).size_gb)
   if (verb === 'snapshots') return snapshotOf(host, volume, (call.body as { id: string }).id)
-  if (method === 'PUT') return Object.assign(volume, call.body)
+  if (method === 'PUT') {
+    const given = Object.entries(call.body as VolumeChange).filter(([, value]) => value !== null)
+    return Object.assign(volume, Object.fromEntries(given))
+  }
   if (method === 'DELETE') return destroy(host, volume, url.searchParams.get('now') === 'true')
   const seen = { ...volume }
   if (volume.state === 'restoring' || volume.state === 'hydrating') volume.state = 'created'
