@@ -320,7 +320,7 @@ test('scale count: up in the region there is, down by --yes with a stop first, u
   assert.match(show.out, /^app {3}2 {6}shared {2}1 {5}256 MB {2}ord\(2\)$/m)
 })
 
-test('scale up with a volume takes a free one of its name first, then makes one', async (t) => {
+test('scale up with a volume takes a free one of its name first, then makes one as large as the largest', async (t) => {
   const volume = (id: string, attached: string | null) => ({
     id,
     name: 'data',
@@ -333,7 +333,13 @@ test('scale up with a volume takes a free one of its name first, then makes one'
   const api = await startApi({
     'GET /v1/apps/demo': { json: testApp('demo') },
     'GET /v1/apps/demo/machines': { json: [testMachine('m1', {}, { mounts })] },
-    'GET /v1/apps/demo/volumes': { json: [volume('vol_1', 'm1'), volume('vol_2', null)] },
+    'GET /v1/apps/demo/volumes': {
+      json: [
+        { ...volume('vol_1', 'm1'), size_gb: 2 },
+        volume('vol_2', null),
+        { ...volume('vol_0', null), size_gb: 9, state: 'pending_destroy' },
+      ],
+    },
     'POST /v1/apps/demo/volumes': { json: volume('vol_3', null) },
     'POST /v1/apps/demo/machines': ({ json }) => ({
       json: testMachine('new', {}, (json as { config: object }).config),
