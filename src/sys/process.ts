@@ -13,6 +13,8 @@ export interface RunOptions {
   env?: Record<string, string>
   cwd?: string
   timeoutMs?: number
+  /** Ends the program with SIGKILL; it resolves as one that was killed. */
+  signal?: AbortSignal
   /** Output past this is cut, so that a flood cannot fill the memory. */
   outputBytesMax?: number
 }
@@ -28,7 +30,9 @@ export function run(
       stdio: ['pipe', 'pipe', 'pipe'],
       ...(options.env ? { env: options.env } : {}),
       ...(options.cwd ? { cwd: options.cwd } : {}),
-      ...(options.timeoutMs ? { timeout: options.timeoutMs, killSignal: 'SIGKILL' as const } : {}),
+      ...(options.timeoutMs ? { timeout: options.timeoutMs } : {}),
+      ...(options.signal ? { signal: options.signal } : {}),
+      killSignal: 'SIGKILL',
     })
     const max = options.outputBytesMax ?? 8 * 1024 * 1024
     const collect = (stream: NodeJS.ReadableStream) => {
@@ -42,15 +46,16 @@ export function run(
     }
     const stdout = collect(child.stdout)
     const stderr = collect(child.stderr)
-    child.on('error', (cause) =>
+    child.on('error', (cause) => {
+      if (options.signal?.aborted && child.pid !== undefined) return // It is on its way to its end.
       reject(
         new Fault(
           'native_failed',
           `cannot run ${command}: ${cause.message}; is it installed? try: hangar doctor`,
           { cause },
         ),
-      ),
-    )
+      )
+    })
     child.on('close', (code, signal) => {
       const killed = signal
         ? `killed by ${signal}${options.timeoutMs ? ` (limit ${options.timeoutMs} ms)` : ''}`

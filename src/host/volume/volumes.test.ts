@@ -26,7 +26,7 @@ const homes: string[] = []
 function openHome() {
   const dir = mkdtempSync(join(tmpdir(), 'hangar volume-'))
   homes.push(dir)
-  return { dir, volumes: openVolumes({ dir, log }) }
+  return { dir, volumes: openVolumes({ dir, snapshotsDir: `${dir}.snapshots`, log }) }
 }
 
 after(() => {
@@ -68,7 +68,7 @@ test('whoever comes after adopts what is mounted and finishes what was cut short
   mkdirSync(join(dir, 'vol_old.gone'))
   mkdirSync(join(dir, 'vol_c'))
   writeFileSync(join(dir, 'vol_c/disk.img.new'), 'a file system that was never finished')
-  const next = openVolumes({ dir, log })
+  const next = openVolumes({ dir, snapshotsDir: `${dir}.snapshots`, log })
   assert.equal(existsSync(join(dir, 'vol_old.gone')), false)
   assert.deepEqual(next.list(), ['vol_b'])
   assert.equal(await next.mount('vol_b'), path)

@@ -1,21 +1,49 @@
 import { existsSync, mkdirSync, readdirSync, realpathSync, rmSync } from 'node:fs'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, rename, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemClock, type Clock } from '#core/clock.ts'
-import { Fault } from '#core/fault.ts'
+import { Fault, messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
-import { run, runOk } from '#sys/process.ts'
+import { run } from '#sys/process.ts'
+import { copyCold, copyFrozen, thaw } from './disk-copy.ts'
+import * as programs from './disk-programs.ts'
+import { unpackDisk, type DiskStream } from './disk-stream.ts'
 import { mountPoints } from './mount-table.ts'
+import { openSnapshots, type Snapshots } from './snapshots.ts'
+import { openTurns } from './turns.ts'
 
 export interface VolumesOptions {
   dir: string
+  snapshotsDir: string
   log: Logger
   clock?: Clock
+}
+
+/** What a volume is filled from: a snapshot or a volume of this host, or what another host sends. */
+export type VolumeContent =
+  | { kind: 'snapshot' | 'volume'; id: string }
+  | { kind: 'stream'; open: (signal: AbortSignal) => Promise<DiskStream> }
+
+/** VOL-3. */
+export interface VolumeUsage {
+  blocks: number
+  block_size: number
+  blocks_free: number
+  blocks_avail: number
+  bytes_used: number
+  bytes_total: number
 }
 
 export interface Volumes {
   /** Makes the file and its file system. VOL-2: 1 to 500 GB; the bytes are taken when they are written. */
   create(volume: { id: string; sizeGb: number; fstype: 'ext4' | 'raw' }): Promise<void>
+  /** Makes the file with the content of another and lets its file system fill it (VOL-13, VOL-15). The signal ends it. */
+  fillFrom(
+    volume: { id: string; sizeGb: number; from: VolumeContent },
+    signal: AbortSignal,
+  ): Promise<void>
+  /** VOL-2: larger, under its writers too. False when the file system grows only at the next mount. */
+  extend(volume: { id: string; sizeGb: number }): Promise<boolean>
   /** Mounts the volume; the path on the host. VOL-8: `lost+found` at its root, which root owns. */
   mount(id: string): Promise<string>
   /** Fault `conflict` when something still uses it. */
@@ -24,16 +52,25 @@ export interface Volumes {
   destroy(id: string): Promise<void>
   /** The ids of all volumes on this host. */
   list(): string[]
+  /** The file that is the disk, for a runtime that attaches it and mounts nothing on the host. */
+  imagePath(id: string): string
+  /** Of those among them that are mounted. */
+  usage(ids: readonly string[]): Promise<Map<string, VolumeUsage>>
+  /** When something last wrote to it, in milliseconds since the epoch; undefined when it is not here. */
+  changedAt(id: string): Promise<number | undefined>
+  /** What the host's file system could still take. */
+  freeBytes(): Promise<number>
+  snapshots: Snapshots
 }
 
-const idPattern = /^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/
 const sizeGbMax = 500
-const gibibyte = 1024 ** 3
 const commandTimeoutMs = 60_000
 /** A machine's last process may still be on its way out when its volume is unmounted. */
 const busyAttemptsMax = 6
+/** A copy of a disk at rest is begun again when somebody mounts it meanwhile. */
+const copyTriesMax = 5
 
-/** Opens the folder of volumes and finishes removals that were cut short. */
+/** Opens the folder of volumes and finishes removals that were cut short; what stands still is thawed. */
 export function openVolumes(options: VolumesOptions): Volumes {
   const clock = options.clock ?? systemClock
   mkdirSync(options.dir, { recursive: true, mode: 0o700 })
@@ -42,68 +79,181 @@ export function openVolumes(options: VolumesOptions): Volumes {
   for (const name of readdirSync(dir)) {
     if (name.endsWith('.gone')) rmSync(join(dir, name), { recursive: true, force: true })
   }
-  const turns = new Map<string, Promise<unknown>>()
-
-  /** The verbs on one volume take turns. */
-  function inTurn<T>(id: string, action: () => Promise<T>): Promise<T> {
-    if (!idPattern.test(id)) {
-      return Promise.reject(new Fault('invalid', `"${id}" is not a volume id`))
-    }
-    const before = turns.get(id) ?? Promise.resolve()
-    const mine = before.then(action, action)
-    const settled = mine.then(
-      () => {},
-      () => {},
-    )
-    turns.set(id, settled)
-    void settled.then(() => {
-      if (turns.get(id) === settled) turns.delete(id)
-    })
-    return mine
-  }
+  const takeTurn = openTurns('volume')
+  /** Copies of disks at rest, by volume: whoever changes the disk ends them. */
+  const copies = new Map<string, Set<{ stop: AbortController; done: Promise<unknown> }>>()
+  /** Those where nothing that an earlier host process began is at work any more. */
+  const settled = new Set<string>()
 
   const folderOf = (id: string): string => join(dir, id)
   const diskOf = (id: string): string => join(dir, id, 'disk.img')
   const mountPointOf = (id: string): string => join(dir, id, 'mount')
+  /** There while its file system is to fill its file. */
+  const growMarkOf = (id: string): string => join(dir, id, 'grow')
+  /** There while its writers stand still. */
+  const frozenMarkOf = (id: string): string => join(dir, id, 'frozen')
+
+  /** The verbs on one volume take turns. */
+  function inTurn<T>(id: string, action: () => Promise<T>): Promise<T> {
+    return takeTurn(id, async () => {
+      if (!settled.has(id) && existsSync(folderOf(id))) {
+        await programs.waitForLock(folderOf(id))
+        if (existsSync(frozenMarkOf(id))) await thaw(mountPointOf(id), frozenMarkOf(id))
+      }
+      settled.add(id)
+      return action()
+    })
+  }
+
+  /** In turn, by one that changes the disk: it does not wait for a copy that can be begun again. */
+  const alone = <T>(id: string, action: () => Promise<T>): Promise<T> =>
+    inTurn(id, async () => {
+      const running = [...(copies.get(id) ?? [])]
+      for (const { stop } of running) stop.abort()
+      await Promise.all(running.map(({ done }) => done))
+      return action()
+    })
 
   async function create(id: string, sizeGb: number, fstype: 'ext4' | 'raw'): Promise<void> {
-    if (!Number.isInteger(sizeGb) || sizeGb < 1 || sizeGb > sizeGbMax) {
-      throw new Fault('invalid', `a volume has 1 to ${sizeGbMax} GB, not ${sizeGb}`)
-    }
+    checkSize(sizeGb)
     if (existsSync(diskOf(id))) return
     await mkdir(mountPointOf(id), { recursive: true, mode: 0o700 })
     const unfinished = `${diskOf(id)}.new`
     const file = await open(unfinished, 'w', 0o600)
     try {
-      await file.truncate(sizeGb * gibibyte)
-      if (fstype === 'ext4') await makeFileSystem(unfinished)
+      await file.truncate(sizeGb * programs.gibibyte)
+      if (fstype === 'ext4') await programs.makeFileSystem(folderOf(id), unfinished)
       await file.sync()
     } finally {
       await file.close()
     }
-    await rename(unfinished, diskOf(id))
-    await flushFolder(folderOf(id))
-    await flushFolder(dir)
+    await finish(id)
     options.log.info({ volume: id, sizeGb, fstype }, 'volume is made')
+  }
+
+  /** The complete disk takes its name, and is on disk with it. */
+  async function finish(id: string): Promise<void> {
+    await rename(`${diskOf(id)}.new`, diskOf(id))
+    await programs.flush(folderOf(id))
+    await programs.flush(dir)
+  }
+
+  async function fill(
+    { id, sizeGb, from }: { id: string; sizeGb: number; from: VolumeContent },
+    signal: AbortSignal,
+  ): Promise<void> {
+    checkSize(sizeGb)
+    if (existsSync(diskOf(id))) return
+    await mkdir(mountPointOf(id), { recursive: true, mode: 0o700 })
+    const folder = folderOf(id)
+    const unfinished = `${diskOf(id)}.new`
+    await rm(unfinished, { force: true })
+    if (from.kind === 'stream') {
+      const stream = await from.open(signal)
+      await unpackDisk(folder, unfinished, { stream, signal })
+    } else if (from.kind === 'volume') {
+      await copyDisk(from.id, { targetFolder: folder, target: unfinished, signal })
+    } else {
+      const source = { folder: snapshots.folderOf(from.id), disk: snapshots.diskOf(from.id) }
+      await copyCold({ ...source, targetFolder: folder, target: unfinished }, signal)
+    }
+    signal.throwIfAborted()
+    await programs.lengthen(unfinished, sizeGb * programs.gibibyte)
+    await programs.growUnmounted(folder, unfinished)
+    await programs.renewUuid(folder, unfinished)
+    await programs.flush(unfinished)
+    await finish(id)
+    options.log.info({ volume: id, sizeGb, from: from.kind }, 'volume is filled')
+  }
+
+  /**
+   * Copies a volume's disk as it is at one moment, under its writers too. Resolves with the moment of the last write that
+   * is surely in it. Not in the volume's turn: a mount does not wait for the copy of a disk at rest, it ends it, and
+   * then the copy is made of the mounted one.
+   */
+  async function copyDisk(
+    id: string,
+    to: { targetFolder: string; target: string; signal?: AbortSignal },
+  ): Promise<number> {
+    const copy = { ...to, folder: folderOf(id), disk: diskOf(id) }
+    for (let tries = 1; tries <= copyTriesMax; tries++) {
+      to.signal?.throwIfAborted()
+      const under = await inTurn(id, async () => {
+        requireDisk(id)
+        await rm(to.target, { force: true })
+        const point = mountPointOf(id)
+        if (mountPoints().has(point)) {
+          await copyFrozen({ ...copy, point, marker: frozenMarkOf(id) })
+          return { copied: await modifiedAt(copy.disk) }
+        }
+        const before = await modifiedAt(copy.disk)
+        const stop = new AbortController()
+        const signal = to.signal ? AbortSignal.any([to.signal, stop.signal]) : stop.signal
+        const done = copyCold(copy, signal)
+        remember(id, { stop, done: done.catch(() => {}) })
+        return { done, before }
+      })
+      if (under.copied !== undefined) return under.copied
+      if (await under.done) return under.before
+    }
+    to.signal?.throwIfAborted()
+    throw new Fault('conflict', `volume ${id} was mounted again and again while it was copied`)
+  }
+
+  function remember(id: string, copy: { stop: AbortController; done: Promise<unknown> }): void {
+    const those = copies.get(id) ?? new Set()
+    copies.set(id, those.add(copy))
+    void copy.done.then(() => {
+      those.delete(copy)
+      if (those.size === 0 && copies.get(id) === those) copies.delete(id)
+    })
+  }
+
+  async function extend(id: string, sizeGb: number): Promise<boolean> {
+    checkSize(sizeGb)
+    requireDisk(id)
+    // Written down first: a mount after a kill at any of these steps lets the file system fill its file.
+    await writeFile(growMarkOf(id), '')
+    await programs.flush(folderOf(id))
+    await programs.lengthen(diskOf(id), sizeGb * programs.gibibyte)
+    const mounted = mountPoints().has(mountPointOf(id))
+    if (mounted) {
+      if (!(await programs.growMounted(diskOf(id)))) {
+        options.log.warn(
+          { volume: id },
+          'the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted file system; it grows at the next mount',
+        )
+        return false
+      }
+    } else await programs.growUnmounted(folderOf(id), diskOf(id))
+    await rm(growMarkOf(id), { force: true })
+    options.log.info({ volume: id, sizeGb, mounted }, 'volume is extended')
+    return true
   }
 
   async function mount(id: string): Promise<string> {
     const point = mountPointOf(id)
     if (mountPoints().has(point)) return point
-    if (!existsSync(diskOf(id))) {
-      throw new Fault('not_found', `volume ${id} is not on this host`)
+    requireDisk(id)
+    if (existsSync(growMarkOf(id))) {
+      await programs.growUnmounted(folderOf(id), diskOf(id))
+      await rm(growMarkOf(id), { force: true })
     }
-    const first = await mountDisk(diskOf(id), point)
+    const first = await programs.mountDisk(diskOf(id), point)
     if (first === undefined) return point
     // A file system that was cut off badly: its own repair, once, and only what is safe without a person.
-    const repair = await run('e2fsck', ['-p', diskOf(id)], { timeoutMs: 10 * commandTimeoutMs })
-    options.log.warn({ volume: id, why: first, repair: repair.code }, 'volume was checked')
-    const second = await mountDisk(diskOf(id), point)
+    const repair = await programs.repairDisk(folderOf(id), diskOf(id))
+    options.log.warn({ volume: id, why: first, repair }, 'volume was checked')
+    const second = await programs.mountDisk(diskOf(id), point)
     if (second === undefined) return point
     throw new Fault(
       'native_failed',
       `volume ${id} cannot be mounted: ${second}; look at it with: e2fsck -n ${diskOf(id)}`,
     )
+  }
+
+  function requireDisk(id: string): void {
+    if (!existsSync(diskOf(id))) throw new Fault('not_found', `volume ${id} is not on this host`)
   }
 
   async function unmount(id: string): Promise<void> {
@@ -129,37 +279,58 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await rm(gone, { recursive: true, force: true })
     await rename(folderOf(id), gone)
     await rm(gone, { recursive: true, force: true })
+    settled.delete(id)
     options.log.info({ volume: id }, 'volume is destroyed')
   }
 
+  const list = () => readdirSync(dir).filter((name) => existsSync(diskOf(name)))
+  for (const id of list()) {
+    if (!existsSync(frozenMarkOf(id))) continue
+    inTurn(id, async () => {}).catch((error: unknown) =>
+      options.log.error({ volume: id, error: messageOf(error) }, 'a volume may stand still'),
+    )
+  }
+  const snapshots = openSnapshots({ dir: options.snapshotsDir, log: options.log, copyDisk })
   return {
     create: ({ id, sizeGb, fstype }) => inTurn(id, () => create(id, sizeGb, fstype)),
-    mount: (id) => inTurn(id, () => mount(id)),
+    fillFrom: (volume, signal) => inTurn(volume.id, () => fill(volume, signal)),
+    extend: ({ id, sizeGb }) => alone(id, () => extend(id, sizeGb)),
+    mount: (id) => alone(id, () => mount(id)),
     unmount: (id) => inTurn(id, () => unmount(id)),
-    destroy: (id) => inTurn(id, () => destroy(id)),
-    list: () => readdirSync(dir).filter((name) => existsSync(diskOf(name))),
+    destroy: (id) => alone(id, () => destroy(id)),
+    list,
+    imagePath: diskOf,
+    usage: (ids) => usageOf(ids, mountPointOf),
+    changedAt: (id) => modifiedAt(diskOf(id)).catch(() => undefined),
+    freeBytes: async () => {
+      const { bavail, bsize } = await statfs(dir)
+      return bavail * bsize
+    },
+    snapshots,
   }
 }
 
-/** A new sparse file reads as zeros, so none need be written: 500 GB take as long as one. */
-async function makeFileSystem(path: string): Promise<void> {
-  await runOk('mkfs.ext4', ['-q', '-F', '-m', '0', '-E', 'assume_storage_prezeroed=1', path], {
-    timeoutMs: commandTimeoutMs,
+function checkSize(sizeGb: number): void {
+  if (!Number.isInteger(sizeGb) || sizeGb < 1 || sizeGb > sizeGbMax) {
+    throw new Fault('invalid', `a volume has 1 to ${sizeGbMax} GB, not ${sizeGb}`)
+  }
+}
+
+/** A disk's file is written to by its file system, and by what makes that stand still and go on. */
+async function modifiedAt(disk: string): Promise<number> {
+  return (await stat(disk)).mtimeMs
+}
+
+async function usageOf(
+  ids: readonly string[],
+  mountPointOf: (id: string) => string,
+): Promise<Map<string, VolumeUsage>> {
+  const points = mountPoints()
+  const mounted = ids.filter((id) => points.has(mountPointOf(id)))
+  const entries = mounted.map(async (id): Promise<[string, VolumeUsage]> => {
+    const { blocks, bsize, bfree, bavail } = await statfs(mountPointOf(id))
+    const counts = { blocks, block_size: bsize, blocks_free: bfree, blocks_avail: bavail }
+    return [id, { ...counts, bytes_used: (blocks - bfree) * bsize, bytes_total: blocks * bsize }]
   })
-}
-
-/** Undefined when it is mounted, otherwise why it is not. */
-async function mountDisk(disk: string, point: string): Promise<string | undefined> {
-  const args = ['-t', 'ext4', '-o', 'loop,nodev,noatime', disk, point]
-  const result = await run('mount', args, { timeoutMs: commandTimeoutMs })
-  return result.code === 0 ? undefined : result.stderr.trim()
-}
-
-async function flushFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
+  return new Map(await Promise.all(entries))
 }
