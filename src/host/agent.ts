@@ -1,5 +1,4 @@
 import type { Clock } from '#core/clock.ts'
-import { machine6pn } from '#core/addresses.ts'
 import { ulid } from '#core/ids.ts'
 import type { HostInfo } from '#spec/host-api.ts'
 import type { MachineEvent } from '#spec/machine.ts'
@@ -34,6 +33,8 @@ export interface AgentParts {
   net: HostNet
   images: ImageStore
   volumes: Volumes
+  /** Opens the APIs of the other hosts, to fetch volumes from them. */
+  clusterKey: string
   announcer: Announcer
   edges: EdgesView
   spool: LogSpool
@@ -54,6 +55,10 @@ export interface Run {
 /** The one who owns this host's machines. */
 export interface Agent extends AgentParts {
   queue: KeyedQueue
+  /** Work on volumes and snapshots that no machine and no going down waits for: it goes on with the next process. */
+  background: KeyedQueue
+  /** Ends the filling of a volume. */
+  fills: Map<string, AbortController>
   changes: Changes
   runs: Map<string, Run>
   /** The newest announced row of each machine. */
@@ -72,6 +77,8 @@ export function createAgent(parts: AgentParts): Agent {
   return {
     ...parts,
     queue: new KeyedQueue(),
+    background: new KeyedQueue(),
+    fills: new Map(),
     changes: new Changes(),
     runs: new Map(),
     rows: new Map(),
@@ -150,7 +157,7 @@ export function announce(agent: Agent, record: MachineRecord): void {
   void agent.announcer.put(row)
 }
 
-/** NET-1. */
-export function ip6Of(agent: Pick<Agent, 'host'>, record: MachineRecord): string {
-  return machine6pn(record.app.network, agent.host.number, record.index)
+/** NET-1: the address that the machine's link has. */
+export function ip6Of(agent: Pick<Agent, 'net'>, { id, app, index }: MachineRecord): string {
+  return agent.net.place({ id, network: app.network, index }).ip6
 }

@@ -2,13 +2,13 @@ import { Fault } from '#core/fault.ts'
 import { generatedName, ulid } from '#core/ids.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
 import type { HostCreate } from '#spec/host-api.ts'
-import type { MachineConfig } from '#spec/machine-config.ts'
 import type { MachineInput } from '#spec/machine.ts'
 import { apply, announce, type Agent, type NewEvent } from './agent.ts'
 import { checkCapacity } from './capacity.ts'
 import { checkConfig } from './config-rules.ts'
 import { acquireLease } from './leases.ts'
 import { newLife } from './machine-life.ts'
+import { attachVolume } from './volume-attach.ts'
 import { operate } from './work.ts'
 import type { LeaseRecord, MachineRecord } from './store/index.ts'
 
@@ -134,38 +134,4 @@ function freeName(agent: Agent, app: string, wanted: string | null | undefined):
     const name = generatedName()
     if (!taken.has(name)) return name
   }
-}
-
-/** MCH-24: takes the named volume for the machine. A volume that is asked for by its name is chosen among the free ones. */
-function attachVolume(
-  agent: Agent,
-  machine: string,
-  app: string,
-  config: MachineConfig,
-): MachineConfig {
-  const [mount] = config.mounts ?? []
-  if (!mount) return config
-  const found = agent.store.volumes
-    .all()
-    .find(
-      ({ volume, app: owner, destroyAt }) =>
-        owner.id === app &&
-        destroyAt === null &&
-        (mount.volume ? volume.id === mount.volume : volume.name === mount.name) &&
-        (mount.volume !== undefined || volume.attached_machine_id === null),
-    )
-  if (!found) {
-    const what = mount.volume ?? `named ${mount.name}`
-    throw new Fault('invalid', `there is no free volume ${what} of this app on this host`)
-  }
-  const { volume } = found
-  if (volume.attached_machine_id !== null) {
-    throw new Fault(
-      'conflict',
-      `volume ${volume.id} is attached to machine ${volume.attached_machine_id}; a volume has one machine`,
-    )
-  }
-  const attached = { attached_machine_id: machine, attached_alloc_id: machine }
-  agent.store.volumes.save({ ...found, volume: { ...volume, ...attached } })
-  return mount.volume ? config : { ...config, mounts: [{ ...mount, volume: volume.id }] }
 }

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream'
 import { Hono } from 'hono'
 import { stream } from 'hono/streaming'
 import { z } from 'zod'
@@ -5,17 +6,29 @@ import { Fault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import {
   appSecretsSchema,
+  hostSnapshotCreateSchema,
   hostVolumeCreateSchema,
   resolveImageSchema,
   type HostInfo,
 } from '#spec/host-api.ts'
+import { volumeChangeSchema, volumeExtendSchema } from '#spec/volume.ts'
 import type { Agent } from './agent.ts'
 import { used } from './capacity.ts'
 import { takeDown } from './down.ts'
 import { LogReader } from './logs/index.ts'
 import type { MachineRecord } from './store/index.ts'
 import { queryNumber, readJson } from './http-input.ts'
-import { createVolume, destroyVolume, listVolumes } from './volume-verbs.ts'
+import { deleteSnapshot, listSnapshots, requireSnapshot, takeSnapshot } from './snapshot-verbs.ts'
+import { listVolumes, showVolume } from './volume-present.ts'
+import { keepVolumes } from './volume-upkeep.ts'
+import {
+  changeVolume,
+  createVolume,
+  destroyVolume,
+  dropVolumesOfApp,
+  extendVolume,
+  inBackground,
+} from './volume-verbs.ts'
 
 const saySchema = z.object({
   instance: z.string(),
@@ -51,6 +64,7 @@ export function hostRoutes(agent: Agent): Hono {
     return context.json(await agent.images.resolve(data.image))
   })
   volumes(routes, agent)
+  snapshots(routes, agent)
   apps(routes, agent)
   return routes
 }
@@ -60,15 +74,45 @@ function volumes(routes: Hono, agent: Agent): void {
     const { data } = await readJson(context, hostVolumeCreateSchema)
     return context.json(await createVolume(agent, data))
   })
-  routes.get('/v1/volumes', (context) =>
-    context.json(listVolumes(agent, context.req.query('app') || undefined)),
+  routes.get('/v1/volumes', async (context) =>
+    context.json(await listVolumes(agent, context.req.query('app') || undefined)),
   )
-  routes.get('/v1/volumes/:id', (context) =>
-    context.json(agent.store.volumes.get(context.req.param('id')).volume),
+  routes.get('/v1/volumes/:id', async (context) =>
+    context.json(await showVolume(agent, context.req.param('id'))),
   )
-  routes.delete('/v1/volumes/:id', (context) =>
-    context.json(destroyVolume(agent, context.req.param('id'))),
+  routes.put('/v1/volumes/:id', async (context) => {
+    const { data } = await readJson(context, volumeChangeSchema)
+    return context.json(await changeVolume(agent, context.req.param('id'), data))
+  })
+  routes.put('/v1/volumes/:id/extend', async (context) => {
+    const { data } = await readJson(context, volumeExtendSchema)
+    return context.json(await extendVolume(agent, context.req.param('id'), data.size_gb))
+  })
+  routes.delete('/v1/volumes/:id', async (context) =>
+    context.json(await destroyVolume(agent, context.req.param('id'))),
   )
+}
+
+function snapshots(routes: Hono, agent: Agent): void {
+  routes.get('/v1/volumes/:id/snapshots', (context) =>
+    context.json(listSnapshots(agent, context.req.param('id'))),
+  )
+  routes.post('/v1/volumes/:id/snapshots', async (context) => {
+    const { data } = await readJson(context, hostSnapshotCreateSchema)
+    return context.json(takeSnapshot(agent, context.req.param('id'), data))
+  })
+  routes.get('/v1/snapshots/:id', (context) =>
+    context.json(requireSnapshot(agent, context.req.param('id'))),
+  )
+  routes.delete('/v1/snapshots/:id', (context) => {
+    deleteSnapshot(agent, context.req.param('id'))
+    return context.json(ok)
+  })
+  routes.get('/v1/snapshots/:id/data', (context) => {
+    const { id } = requireSnapshot(agent, context.req.param('id'), 'created')
+    const bytes = Readable.toWeb(agent.volumes.snapshots.read(id)) as ReadableStream<Uint8Array>
+    return context.body(bytes, 200, { 'content-type': 'application/x-tar' })
+  })
 }
 
 /** The id of an app that is named by its id or name: the newest of that name, as a name may be given again. */
@@ -95,6 +139,8 @@ function apps(routes: Hono, agent: Agent): void {
     const app = context.req.param('app')
     const id = appIdOf(agent, app)
     if (id !== undefined) agent.store.secrets.remove(id)
+    dropVolumesOfApp(agent, app)
+    inBackground(agent, app, () => keepVolumes(agent))
     for (const record of agent.store.machines.all()) {
       const ofApp = record.app.id === app || record.app.name === app
       if (ofApp && record.destroyedAt !== null) agent.spool.forget(record.id)

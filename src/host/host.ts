@@ -23,6 +23,7 @@ import { endRun } from './run.ts'
 import { createServer } from './server.ts'
 import { openStore, type Store } from './store/index.ts'
 import { startUpkeep } from './upkeep.ts'
+import { recoverVolumes } from './volume-verbs.ts'
 
 /**
  * Runs the host role until SIGTERM or SIGINT, which leave the machines running for the next host process to adopt.
@@ -33,6 +34,7 @@ export async function runHost(settings: HostSettings): Promise<void> {
   const key = readFileSync(settings.cluster_key_file, 'utf8').trim()
   const store = await openStoreInTime(settings.dir)
   const { agent, closeRoster } = await openAgent(settings, { key, store, log })
+  recoverVolumes(agent)
   await recoverMachines(agent)
   const server = await listen(settings.listen, createServer(agent, key).fetch)
   const stopUpkeep = startUpkeep(agent)
@@ -112,7 +114,12 @@ async function openAgent(
       log,
     }),
     images,
-    volumes: openVolumes({ dir: join(dir, 'volumes'), log }),
+    volumes: openVolumes({
+      dir: join(dir, 'volumes'),
+      snapshotsDir: join(dir, 'snapshots'),
+      log,
+    }),
+    clusterKey: parts.key,
     announcer: roster.announcer({ region, host }),
     edges: roster.edges({ region }),
     spool: new LogSpool(join(dir, 'logs')),

@@ -3,7 +3,9 @@ import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
+import { machine6pn } from '#core/addresses.ts'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import type { ResolvedImage } from '#spec/host-api.ts'
@@ -24,6 +26,7 @@ import { recoverMachines } from './recover.ts'
 import { endRun } from './run.ts'
 import { createServer } from './server.ts'
 import { openStore } from './store/index.ts'
+import { recoverVolumes } from './volume-verbs.ts'
 
 /** Edges as a test says they are. */
 export interface FakeEdges extends EdgesView {
@@ -83,11 +86,11 @@ function fakeImages(): ImageStore {
 /** Every machine answers on the loopback address, where tests listen for it. */
 function fakeNet(): HostNet & { attached: Set<string> } {
   const attached = new Set<string>()
-  const place: HostNet['place'] = ({ id }) => ({
+  const place: HostNet['place'] = ({ id, network, index }) => ({
     netnsPath: `/run/netns/${id}`,
     netnsName: id,
     ip4: '127.0.0.1',
-    ip6: '::1',
+    ip6: machine6pn(network, 7, index + 1),
   })
   return {
     attached,
@@ -105,9 +108,12 @@ function fakeNet(): HostNet & { attached: Set<string> } {
 function fakeVolumes(): Volumes & { mounted: Set<string> } {
   const mounted = new Set<string>()
   const made = new Set<string>()
+  const none = () => Promise.reject(new Error('this test has no real volumes'))
   return {
     mounted,
     create: async ({ id }) => void made.add(id),
+    fillFrom: none,
+    extend: async () => true,
     mount: async (id) => {
       mounted.add(id)
       return `/volumes/${id}`
@@ -115,6 +121,18 @@ function fakeVolumes(): Volumes & { mounted: Set<string> } {
     unmount: async (id) => void mounted.delete(id),
     destroy: async (id) => void made.delete(id),
     list: () => [...made],
+    imagePath: (id) => `/volumes/${id}.img`,
+    usage: async () => new Map(),
+    changedAt: async () => undefined,
+    freeBytes: async () => 2 ** 40,
+    snapshots: {
+      take: none,
+      read: () => Readable.from([]),
+      remove: async () => {},
+      list: () => [],
+      folderOf: () => '/none',
+      diskOf: () => '/none',
+    },
   }
 }
 
@@ -144,7 +162,7 @@ export const testKey = 'cluster-key'
 /** A host over fakes of what it drives, with its real store, logs, checks and HTTP server. */
 export async function openTestHost(
   t: TestContext,
-  kept: { dir: string; driver: FakeDriver } = {
+  kept: { dir: string; driver: FakeDriver; openVolumes?: (dir: string) => Volumes } = {
     dir: mkdtempSync(join(tmpdir(), 'hangar-host-')),
     driver: fakeDriver(),
   },
@@ -153,7 +171,7 @@ export async function openTestHost(
   const rows = new Map<string, MachineRow>()
   const edges = fakeEdges()
   const net = fakeNet()
-  const volumes = fakeVolumes()
+  const fakes = fakeVolumes()
   const store = openStore(dir)
   const agent = createAgent({
     host: { id: 'test', number: 7, region: 'ord', api: 'unix:/none', capacity: capacityOf(1) },
@@ -162,7 +180,8 @@ export async function openTestHost(
     runtimeNote: 'a fake',
     net,
     images: fakeImages(),
-    volumes,
+    volumes: kept.openVolumes?.(dir) ?? fakes,
+    clusterKey: testKey,
     announcer: {
       put: async (row) => void rows.set(row.id, row),
       forget: async (id) => void rows.delete(id),
@@ -175,6 +194,7 @@ export async function openTestHost(
     random: () => 0.5,
     resolvConf: () => 'nameserver 192.0.2.1\n',
   })
+  recoverVolumes(agent)
   await recoverMachines(agent)
   const server: Server = await listen('http://127.0.0.1:0', createServer(agent, testKey).fetch)
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
@@ -198,7 +218,7 @@ export async function openTestHost(
     edges,
     rows,
     attached: net.attached,
-    mounted: volumes.mounted,
+    mounted: fakes.mounted,
     call: (method, path, body, headers = {}) =>
       callJson(url, {
         method,

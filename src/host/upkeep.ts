@@ -1,12 +1,13 @@
 import { messageOf } from '#core/fault.ts'
 import type { Agent } from './agent.ts'
 import { verifyRuns } from './recover.ts'
+import { keepVolumes } from './volume-upkeep.ts'
 
 const everyMs = 60_000
 /** MCH-77: a destroyed machine is readable for at least a day. */
 const destroyedKeptMs = 48 * 3_600_000
 
-/** What is done from time to time: old records, old logs, volumes whose time has come, images that nobody uses. */
+/** What is done from time to time: old records, old logs, volumes and snapshots, images that nobody uses. */
 export function startUpkeep(agent: Agent): () => void {
   const timer = setInterval(() => {
     upkeep(agent).catch((error) => {
@@ -31,10 +32,6 @@ export async function upkeep(agent: Agent): Promise<void> {
     if (destroyedAt === null) images.add(record.image.digest)
     await agent.spool.sweep(id)
   }
-  for (const { volume, destroyAt } of agent.store.volumes.all()) {
-    if (destroyAt === null || destroyAt > now) continue
-    await agent.volumes.destroy(volume.id)
-    agent.store.volumes.remove(volume.id)
-  }
+  await keepVolumes(agent)
   await agent.images.collect(images)
 }

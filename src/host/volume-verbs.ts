@@ -1,7 +1,11 @@
-import { Fault } from '#core/fault.ts'
+import { Fault, isFault, messageOf } from '#core/fault.ts'
 import type { HostVolumeCreate } from '#spec/host-api.ts'
-import type { Volume } from '#spec/volume.ts'
+import type { Volume, VolumeChange, VolumeExtended } from '#spec/volume.ts'
 import type { Agent } from './agent.ts'
+import { beginSnapshot, requireSnapshot } from './snapshot-verbs.ts'
+import type { VolumeRecord } from './store/index.ts'
+import { beginFill } from './volume-fill.ts'
+import { isOfApp, requireUsable, saveVolume, showVolume } from './volume-present.ts'
 
 /** CONF-5. */
 const sizeGbDefault = 3
@@ -9,18 +13,43 @@ const retentionDaysDefault = 5
 /** VOL-11: how long a destroyed volume can still be rescued. */
 const destroyedKeptMs = 24 * 3_600_000
 
-/** Written down first, then made: a repeated create of the same id goes on where the first one stopped. */
+/**
+ * Written down first, then made: a repeated create of the same id goes on where the first one stopped. One that is made
+ * from another is answered at once and filled behind it (VOL-13, VOL-15).
+ */
 export async function createVolume(agent: Agent, request: HostVolumeCreate): Promise<Volume> {
-  const { id, app, input } = request
-  const { fstype } = input
-  if (fstype === 'raw') {
+  const { id, app, source } = request
+  const found = agent.store.volumes.find(id)
+  const record: VolumeRecord = found ?? {
+    app,
+    volume: newVolume(agent, request),
+    destroyAt: null,
+    ...(source ? { source } : {}),
+  }
+  if (!found) saveVolume(agent, record)
+  const { state } = record.volume
+  if (state === 'creating') await makeVolume(agent, id)
+  else if (state === 'restoring' || state === 'hydrating') beginFill(agent, id)
+  return showVolume(agent, id)
+}
+
+function newVolume(agent: Agent, { id, input, source }: HostVolumeCreate): Volume {
+  if (input.fstype === 'raw') {
     throw new Fault('not_available_yet', 'raw volumes are not available; leave fstype out for ext4')
   }
-  const volume: Volume = agent.store.volumes.find(id)?.volume ?? {
+  if (source) checkSource(agent, source)
+  const sizeGb = input.size_gb || source?.size_gb || sizeGbDefault
+  if (source && sizeGb < source.size_gb) {
+    throw new Fault(
+      'invalid',
+      `${source.kind} ${source.id} has ${source.size_gb} GB; a volume made from it has at least as many, not ${sizeGb}`,
+    )
+  }
+  return {
     id,
     name: input.name,
-    state: 'creating',
-    size_gb: input.size_gb || sizeGbDefault,
+    state: source ? (source.kind === 'snapshot' ? 'restoring' : 'hydrating') : 'creating',
+    size_gb: sizeGb,
     region: agent.host.region,
     zone: (agent.host.number % 0x10000).toString(16).padStart(4, '0'),
     encrypted: false,
@@ -32,24 +61,91 @@ export async function createVolume(agent: Agent, request: HostVolumeCreate): Pro
     auto_backup_enabled: input.auto_backup_enabled ?? true,
     host_status: 'ok',
   }
-  if (volume.state !== 'creating') return volume
-  agent.store.volumes.save({ app, volume, destroyAt: null })
-  await agent.volumes.create({ id, sizeGb: volume.size_gb, fstype: 'ext4' })
-  const created: Volume = { ...volume, state: 'created' }
-  agent.store.volumes.save({ app, volume: created, destroyAt: null })
-  return created
 }
 
-/** Volumes of an app, named by its id or its name; all of the host without one. */
-export function listVolumes(agent: Agent, app: string | undefined): Volume[] {
-  return agent.store.volumes
-    .all()
-    .filter((record) => app === undefined || record.app.id === app || record.app.name === app)
-    .map((record) => record.volume)
+/** What this host can already tell about a source of its own. */
+function checkSource(agent: Agent, source: NonNullable<HostVolumeCreate['source']>): void {
+  if (source.host_api !== agent.host.api) return
+  if (source.kind === 'volume') requireUsable(agent.store.volumes.get(source.id), 'forked')
+  else requireSnapshot(agent, source.id, 'created')
+}
+
+async function makeVolume(agent: Agent, id: string): Promise<void> {
+  await agent.volumes.create({
+    id,
+    sizeGb: agent.store.volumes.get(id).volume.size_gb,
+    fstype: 'ext4',
+  })
+  const record = agent.store.volumes.get(id)
+  if (record.volume.state !== 'creating') return
+  saveVolume(agent, { ...record, volume: { ...record.volume, state: 'created' } })
+}
+
+/** VOL-17: what is absent stays. */
+export async function changeVolume(
+  agent: Agent,
+  id: string,
+  change: VolumeChange,
+): Promise<Volume> {
+  const record = agent.store.volumes.get(id)
+  const { snapshot_retention, auto_backup_enabled } = record.volume
+  const volume: Volume = {
+    ...record.volume,
+    snapshot_retention: change.snapshot_retention ?? snapshot_retention,
+    auto_backup_enabled: change.auto_backup_enabled ?? auto_backup_enabled,
+  }
+  saveVolume(agent, { ...record, volume })
+  return showVolume(agent, id)
+}
+
+/**
+ * VOL-2: larger only, also in use. Written down before it is done; done again after a crash.
+ * @throws Fault `invalid` for a size that is not larger
+ */
+export async function extendVolume(
+  agent: Agent,
+  id: string,
+  sizeGb: number,
+): Promise<VolumeExtended> {
+  const record = agent.store.volumes.get(id)
+  requireUsable(record, 'extended')
+  const { size_gb } = record.volume
+  if (sizeGb <= size_gb || sizeGb < (record.extendTo ?? 0)) {
+    throw new Fault(
+      'invalid',
+      `volume ${id} has ${Math.max(size_gb, record.extendTo ?? 0)} GB and can only be made larger, not ${sizeGb} GB`,
+    )
+  }
+  const volume: Volume = { ...record.volume, state: 'extending' }
+  saveVolume(agent, { ...record, volume, extendTo: sizeGb })
+  const grown = await growVolume(agent, id)
+  return { volume: await showVolume(agent, id), needs_restart: !grown }
+}
+
+/** Does what `extendTo` says. False when the space is seen only after the next start of the machine. */
+export async function growVolume(agent: Agent, id: string): Promise<boolean> {
+  const { extendTo } = agent.store.volumes.get(id)
+  if (extendTo === undefined) return true
+  try {
+    const grown = await agent.volumes.extend({ id, sizeGb: extendTo })
+    const { extendTo: now, ...record } = agent.store.volumes.get(id)
+    // Somebody wanted even more meanwhile: theirs will end it.
+    if (now !== extendTo) return grown
+    const { error: _, ...volume } = record.volume
+    const state = record.destroyAt === null ? 'created' : volume.state
+    saveVolume(agent, { ...record, volume: { ...volume, size_gb: extendTo, state } })
+    return grown
+  } catch (error) {
+    const record = agent.mode === 'closed' ? undefined : agent.store.volumes.find(id)
+    if (record) {
+      saveVolume(agent, { ...record, volume: { ...record.volume, error: messageOf(error) } })
+    }
+    throw error
+  }
 }
 
 /** VOL-11: only unattached, and gone for good only after a day. */
-export function destroyVolume(agent: Agent, id: string): Volume {
+export async function destroyVolume(agent: Agent, id: string): Promise<Volume> {
   const record = agent.store.volumes.get(id)
   const { volume } = record
   if (volume.attached_machine_id !== null) {
@@ -58,9 +154,55 @@ export function destroyVolume(agent: Agent, id: string): Volume {
       `volume ${id} is attached to machine ${volume.attached_machine_id}; destroy the machine first`,
     )
   }
-  if (record.destroyAt !== null) return volume
-  const pending: Volume = { ...volume, state: 'pending_destroy' }
-  const destroyAt = agent.clock.now() + destroyedKeptMs
-  agent.store.volumes.save({ ...record, volume: pending, destroyAt })
-  return pending
+  if (record.destroyAt === null) {
+    const pending: Volume = { ...volume, state: 'pending_destroy' }
+    const destroyAt = agent.clock.now() + destroyedKeptMs
+    saveVolume(agent, { ...record, volume: pending, destroyAt })
+    agent.fills.get(id)?.abort()
+  }
+  return showVolume(agent, id)
+}
+
+/** VOL-11: an app that is deleted takes its volumes and snapshots with it at once, as soon as no machine has them. */
+export function dropVolumesOfApp(agent: Agent, app: string): void {
+  const destroyAt = agent.clock.now()
+  agent.store.transaction(() => {
+    for (const record of agent.store.volumes.all().filter((record) => isOfApp(record, app))) {
+      const volume: Volume = { ...record.volume, state: 'pending_destroy' }
+      saveVolume(agent, { ...record, volume, destroyAt })
+      agent.fills.get(volume.id)?.abort()
+    }
+    for (const record of agent.store.snapshots.all().filter((record) => isOfApp(record, app))) {
+      agent.store.snapshots.save({ ...record, expiresAt: 0 })
+    }
+  })
+}
+
+/** Goes on with what an earlier host process had begun. */
+export function recoverVolumes(agent: Agent): void {
+  for (const { volume, extendTo, destroyAt } of agent.store.volumes.all()) {
+    const { id, state } = volume
+    if (destroyAt !== null) continue
+    if (state === 'restoring' || state === 'hydrating') beginFill(agent, id)
+    const job =
+      state === 'creating'
+        ? () => makeVolume(agent, id)
+        : extendTo === undefined
+          ? undefined
+          : async () => void (await growVolume(agent, id))
+    if (job) inBackground(agent, id, job)
+  }
+  for (const { snapshot } of agent.store.snapshots.all()) {
+    if (snapshot.status === 'waiting' || snapshot.status === 'running') {
+      beginSnapshot(agent, snapshot.id)
+    }
+  }
+}
+
+/** In the volume's queue; what fails is told in the log and tried again by the upkeep or the next host process. */
+export function inBackground(agent: Agent, id: string, job: () => Promise<void>): void {
+  agent.background.push(id, job).catch((error: unknown) => {
+    if (agent.mode === 'closed' || isFault(error, 'not_found')) return
+    agent.log.error({ volume: id, error: messageOf(error) }, 'the work on a volume failed')
+  })
 }

@@ -42,4 +42,12 @@ export const migrations: readonly string[] = [
   ) STRICT;
   CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
   `,
+  `
+  CREATE TABLE snapshots (
+    id TEXT PRIMARY KEY,
+    volume_id TEXT NOT NULL,
+    record TEXT NOT NULL
+  ) STRICT;
+  CREATE INDEX snapshots_volume ON snapshots (volume_id);
+  `,
 ]

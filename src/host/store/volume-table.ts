@@ -1,6 +1,6 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { Fault } from '#core/fault.ts'
-import type { AppRef } from '#spec/host-api.ts'
+import type { AppRef, HostVolumeCreate } from '#spec/host-api.ts'
 import type { Volume } from '#spec/volume.ts'
 
 export interface VolumeRecord {
@@ -8,6 +8,14 @@ export interface VolumeRecord {
   volume: Volume
   /** When a volume that was destroyed is really gone (VOL-11); milliseconds since the epoch. */
   destroyAt: number | null
+  /** What it is being filled from, until it is. */
+  source?: HostVolumeCreate['source']
+  /** It cannot be filled, whatever is tried: `volume.error` says why. */
+  hopeless?: boolean
+  /** GB that it grows to, while it is `extending`. */
+  extendTo?: number
+  /** When its machine was last told that it could not grow by itself (VOL-10); milliseconds since the epoch. */
+  growthRefusedAt?: number
 }
 
 export class VolumeTable {
