@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import type { Hono } from 'hono'
 import { createToken, ensureFirstToken } from '#control/auth/index.ts'
-import { interruptAbandoned } from '#control/deploy/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
 import { startTestControl, type TestControl } from '#control/test-support.ts'
 import type { Env } from './request.ts'
@@ -117,21 +116,6 @@ test('releases: refused without an image, for a foreign app, for an unknown stat
   assert.equal(served.status, 201, JSON.stringify(served.body))
   const byCloud = `PATCH /api/v1/releases/${String(served.body['id'])}`
   assert.equal((await call(byCloud, { status: 'failed' })).status, 412)
-})
-
-test('a release whose client went away ends as interrupted', async () => {
-  await newApp('gone')
-  const { body } = await call('POST /api/v1/releases', { app_name: 'gone', image: 'i' })
-  const id = String((body['release'] as Body)['id'])
-  assert.equal(await interruptAbandoned(control.ctx), 0)
-  await control.ctx.db
-    .updateTable('releases')
-    .set({ updated_at: new Date(Date.now() - 3 * 3_600_000) })
-    .where('id', '=', id)
-    .execute()
-  assert.equal(await interruptAbandoned(control.ctx), 1)
-  const { body: after } = await call(`GET /api/v1/apps/gone/releases/${id}`)
-  assert.equal(after['status'], 'interrupted')
 })
 
 test('builds: a number for an id, finished with the time it took, never in the way', async () => {

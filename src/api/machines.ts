@@ -60,6 +60,16 @@ const verbBody = ({ signal, timeout }: Record<string, unknown>) => ({
 
 /** §2.1, §5.2. */
 export function machineRoutes(api: Hono<Env>): void {
+  // Who asks about single machines may be driving a deploy: a list, as a dashboard reads it, is no sign of that.
+  api.use(`${one}/*`, async (c, next) => {
+    const { ctx, caller } = c.var
+    const answered = ctx.clients.begin(param(c, 'app'), caller.email)
+    try {
+      await next()
+    } finally {
+      answered()
+    }
+  })
   readRoutes(api)
   leaseRoutes(api)
   metadataRoutes(api)

@@ -7,7 +7,7 @@ import { createLogger } from '#sys/log.ts'
 import { ensureFirstToken } from './auth/index.ts'
 import { discardOldBuilds } from './build/index.ts'
 import type { ControlContext } from './context.ts'
-import { resumeDeploys } from './deploy/index.ts'
+import { ClientContacts, resumeDeploys } from './deploy/index.ts'
 import { openHostDirectory, watchHosts } from './hosts/index.ts'
 import { startJanitor } from './janitor.ts'
 import { ensureNetwork, ensureOrg, personalSlug } from './orgs/index.ts'
@@ -45,6 +45,7 @@ export async function startControl(settings: ControlSettings, serve: Serve): Pro
     log,
     clock,
     hosts: await openHostDirectory({ db, clock, log }),
+    clients: new ClientContacts(clock),
     clusterKey,
     secretBox: loadSecretBox(settings.dir),
     stopping: stop.signal,

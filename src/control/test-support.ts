@@ -10,6 +10,7 @@ import type { AppSecrets, HostCreate, HostUpdate } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { ControlSettings } from '#spec/settings.ts'
 import type { ControlContext } from './context.ts'
+import { ClientContacts } from './deploy/index.ts'
 import { openHostDirectory } from './hosts/index.ts'
 import { loadSecretBox } from './store/index.ts'
 import { startTestPostgres } from './store/test-support.ts'
@@ -68,6 +69,7 @@ export async function startTestControl(hostNames = ['h1']): Promise<TestControl>
     log,
     clock: systemClock,
     hosts: await openHostDirectory({ db: pg.db, clock: systemClock, log }),
+    clients: new ClientContacts(systemClock),
     clusterKey: 'cluster-key',
     secretBox: loadSecretBox(settings.dir),
     stopping: stop.signal,

@@ -1,11 +1,28 @@
-import { Fault } from '#core/fault.ts'
+import { Fault, isFault } from '#core/fault.ts'
 import { releaseStates, type Release } from '#spec/release.ts'
 import { getAppById, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
-import { createRelease, getRelease, isOver, setReleaseStatus } from '../store/releases.ts'
+import { clearLeftovers } from './leftovers.ts'
+import { currentLease, placementsOf } from '../machines/index.ts'
+import {
+  createRelease,
+  currentRelease,
+  getRelease,
+  isOver,
+  setReleaseStatus,
+} from '../store/releases.ts'
 
-/** A release whose client said nothing for longer is taken for abandoned: no deploy of a client takes as long. */
-export const clientReleaseMsMax = 2 * 3_600_000
+/**
+ * A client that was not heard of for so long is gone, once no lease of it is in force. What a client that lives does in the
+ * longest silence: calls of up to a minute that follow each other while it waits for a release command, which count as long
+ * as they last; lease refreshes each 4 s; 20 s for the last lines of a log; and while it sleeps out a check's grace period it
+ * holds a lease of its whole wait timeout. One that was only cut off may come back with its next word.
+ */
+export const clientSilentMsMax = 60_000
+/** When another deploy begins: a client that lives refreshes its leases, of 13 s, each 4 s (MCH-57). */
+const leaselessMsMax = 13_000
+/** A host that never comes back must not keep a release running for ever. */
+const leftoversMsMax = 3_600_000
 
 export interface ClientRelease {
   image: string
@@ -15,12 +32,24 @@ export interface ClientRelease {
   user: string
 }
 
-/** DEP-1: records a release that its client drives machine by machine. */
+/**
+ * DEP-1: records a release that its client drives machine by machine. What a dead client left of the release before is cleared
+ * up first. Faults: `conflict` while the cloud deploys the app, and after a clearing-up: this client has seen the machines as
+ * they were before it.
+ */
 export async function startClientRelease(
-  ctx: Pick<ControlContext, 'db'>,
+  ctx: ControlContext,
   app: AppRecord,
   release: ClientRelease,
 ): Promise<Release> {
+  for (const before of await openClientReleases(ctx, { appId: app.id })) {
+    const cleared = await clearBefore(ctx, app, before)
+    if (cleared === 0) continue
+    throw new Fault(
+      'conflict',
+      `release v${before.version}, started by ${before.user}, had been cut off and ${cleared} machines that it left have just been destroyed; deploy again`,
+    )
+  }
   return createRelease(ctx, {
     appId: app.id,
     driver: 'client',
@@ -50,11 +79,12 @@ export async function appOfRelease(
 }
 
 /**
- * What the client says of its release. Saying the same again is no error. Faults: `invalid`; `precondition_failed` when it
- * is over or driven by the server.
+ * What the client says of its release. Saying the same again is no error, and one that was taken for gone is back with its
+ * next word, unless a newer release has taken its place. Faults: `invalid`; `precondition_failed` when it is driven by the
+ * server, or is to run again after a newer one.
  */
 export async function moveClientRelease(
-  ctx: Pick<ControlContext, 'db'>,
+  ctx: ControlContext,
   app: AppRecord,
   { id, status }: { id: string; status: unknown },
 ): Promise<Release> {
@@ -66,24 +96,118 @@ export async function moveClientRelease(
   if (release.driver !== 'client') {
     throw new Fault('precondition_failed', `release v${release.version} is driven by the cloud`)
   }
-  // A client that was interrupted may say so after it had failed: what ended it first stands.
-  if (isOver(release.status) && isOver(next)) return release
+  if (release.status === 'interrupted') {
+    const current = await currentRelease(ctx, { appId: app.id })
+    if (current && current.version > release.version) {
+      if (isOver(next)) return release
+      throw new Fault(
+        'precondition_failed',
+        `release v${release.version} was interrupted and v${current.version} of ${current.user} has taken its place; deploy again`,
+      )
+    }
+    // A client that was interrupted may say so after it had failed: what ended it first stands.
+  } else if (isOver(release.status) && isOver(next)) return release
+  // A second try has taken the canary of the first for one of the group.
+  if (next === 'complete') await clearLeftovers(ctx, app, release, 'made to go')
   await setReleaseStatus(ctx, { id, status: next })
   return getRelease(ctx, { appId: app.id, id })
 }
 
-/** Ends the releases whose clients went away without a word. Returns how many. */
+/** Ends the releases whose clients went away without a word, and clears up after them. Returns how many. */
 export async function interruptAbandoned(
-  ctx: Pick<ControlContext, 'db' | 'clock'>,
+  ctx: ControlContext,
+  silentMsMax = clientSilentMsMax,
 ): Promise<number> {
-  const rows = await ctx.db
+  let ended = 0
+  for (const release of await openClientReleases(ctx, {})) {
+    if (await endIfGone(ctx, release, silentMsMax)) ended++
+  }
+  return ended
+}
+
+interface OpenRelease {
+  id: string
+  version: number
+  strategy: string
+  user: string
+  appId: string
+  app: string
+  saidAt: number
+}
+
+async function openClientReleases(
+  ctx: Pick<ControlContext, 'db'>,
+  { appId }: { appId?: string },
+): Promise<OpenRelease[]> {
+  let query = ctx.db
     .selectFrom('releases')
-    .select('id')
+    .innerJoin('apps', 'apps.id', 'releases.app_id')
+    .select(['releases.id', 'version', 'strategy', 'user', 'app_id', 'apps.name', 'updated_at'])
     .where('driver', '=', 'client')
-    .where('status', 'in', ['pending', 'running'])
-    .where('updated_at', '<', new Date(ctx.clock.now() - clientReleaseMsMax))
-    .limit(100)
-    .execute()
-  for (const { id } of rows) await setReleaseStatus(ctx, { id, status: 'interrupted' })
-  return rows.length
+    .where('releases.status', 'in', ['pending', 'running'])
+    .where('apps.deleted_at', 'is', null)
+    .orderBy('version')
+    .limit(1_000)
+  if (appId !== undefined) query = query.where('app_id', '=', appId)
+  const rows = await query.execute()
+  return rows.map(({ app_id, name, updated_at, ...rest }) => ({
+    ...rest,
+    appId: app_id,
+    app: name,
+    saidAt: updated_at.getTime(),
+  }))
+}
+
+/** Clears up what a dead client left before another one takes it for machines of the app. Returns how many machines. */
+async function clearBefore(
+  ctx: ControlContext,
+  app: AppRecord,
+  release: OpenRelease,
+): Promise<number> {
+  if ((await leasedUntil(ctx, app)) !== undefined) return 0
+  const silent = silentMs(ctx, release) >= leaselessMsMax
+  // Two colours without a lease prove it at once: the client holds the old one's leases for as long as there are both.
+  return (await clearLeftovers(ctx, app, release, silent ? 'all' : 'colour')) ?? 0
+}
+
+const silentMs = (ctx: ControlContext, { app, user, saidAt }: OpenRelease): number =>
+  ctx.clock.now() - Math.max(saidAt, ctx.clients.lastHeard(app, user))
+
+/**
+ * Ends a release whose client said nothing for so long and holds no lease. What it left is destroyed before the end is
+ * written down, so that a death in between only repeats it.
+ */
+async function endIfGone(
+  ctx: ControlContext,
+  release: OpenRelease,
+  silentMsMax: number,
+): Promise<boolean> {
+  const { id, version, user } = release
+  if (silentMs(ctx, release) < silentMsMax) return false
+  const app = await getAppById(ctx, release.appId)
+  const leasedMs = await leasedUntil(ctx, app)
+  if (leasedMs !== undefined) {
+    // Not looked at again before it has run out.
+    ctx.clients.heardAt(app.name, user, leasedMs - silentMsMax)
+    return false
+  }
+  const cleared = await clearLeftovers(ctx, app, release, 'all')
+  if (cleared === undefined && silentMs(ctx, release) < leftoversMsMax) return false
+  const message = `Release v${version} is interrupted: its client was not heard of for ${Math.round(silentMsMax / 1000)} s and holds no lease; deploy again to go on`
+  await setReleaseStatus(ctx, { id, status: 'interrupted', message })
+  return true
+}
+
+/** When the first lease found on the app's machines runs out, in milliseconds since the epoch. */
+async function leasedUntil(ctx: ControlContext, app: AppRecord): Promise<number | undefined> {
+  for (const { machine_id } of await placementsOf(ctx, app)) {
+    try {
+      const untilMs = (await currentLease(ctx, app, machine_id)).expires_at * 1000
+      if (untilMs > ctx.clock.now()) return untilMs
+    } catch (error) {
+      // Nobody holds it, or its host is silent: then its client cannot refresh it either.
+      if (!isFault(error)) throw error
+    }
+  }
+  return undefined
 }

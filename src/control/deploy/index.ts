@@ -4,10 +4,12 @@ import type { ControlContext } from '../context.ts'
 import * as follow from '../store/release-follow.ts'
 import * as releases from '../store/releases.ts'
 
+export { ClientContacts } from './client-contact.ts'
 export { applySecrets, resumeDeploys, startDeploy } from './deploys.ts'
 export { resolveImage } from './resolve-image.ts'
 export {
   appOfRelease,
+  clientSilentMsMax,
   interruptAbandoned,
   moveClientRelease,
   startClientRelease,

@@ -16,6 +16,7 @@ export { createMachine, type CreateOptions } from './create.ts'
 export { findMachineApp, findVolumeApp } from './find-app.ts'
 export { appLogs, type LogFilter } from './logs.ts'
 export { deleteApp } from './delete-app.ts'
+export { placementsOf } from './placements.ts'
 export { destroyAbandoned } from './janitor.ts'
 export { oneAtATime } from './one-at-a-time.ts'
 export {

@@ -9,7 +9,7 @@ import { insertProgress, news } from './release-progress.ts'
 type Store = { db: Db }
 type ReleaseStatus = Release['status']
 
-/** A release's life. DEP-1. */
+/** A release's life. DEP-1. A client that was taken for gone may come back. */
 const releaseTable: TransitionTable<ReleaseStatus, ReleaseStatus> = {
   pending: {
     running: 'running',
@@ -25,7 +25,12 @@ const releaseTable: TransitionTable<ReleaseStatus, ReleaseStatus> = {
   },
   complete: { complete: 'complete' },
   failed: { failed: 'failed' },
-  interrupted: { interrupted: 'interrupted' },
+  interrupted: {
+    interrupted: 'interrupted',
+    running: 'running',
+    complete: 'complete',
+    failed: 'failed',
+  },
 }
 
 const overStates: readonly ReleaseStatus[] = ['complete', 'failed', 'interrupted']
@@ -73,14 +78,14 @@ export interface NewRelease {
 }
 
 /**
- * Records a release with the app's next version. One server release of an app runs at a time: the Fault `conflict` says
- * whose is in the way.
+ * Records a release with the app's next version. While a server release of the app runs there is no other: the Fault
+ * `conflict` says whose is in the way. Clients that deploy at once are kept apart by the machines' leases.
  */
 export async function createRelease(store: Store, release: NewRelease): Promise<Release> {
   const id = newReleaseId()
   await store.db.transaction().execute(async (trx) => {
     await trx.selectFrom('apps').select('id').where('id', '=', release.appId).forUpdate().execute()
-    if (release.driver === 'server') await refuseSecond(trx, release.appId)
+    await refuseBesideServer(trx, release.appId)
     const { newest } = await trx
       .selectFrom('releases')
       .select((eb) => eb.fn.coalesce(eb.fn.max('version'), eb.lit(0)).as('newest'))
@@ -113,7 +118,7 @@ export async function createRelease(store: Store, release: NewRelease): Promise<
   return getRelease(store, { appId: release.appId, id })
 }
 
-async function refuseSecond(db: Db, appId: string): Promise<void> {
+async function refuseBesideServer(db: Db, appId: string): Promise<void> {
   const running = await db
     .selectFrom('releases')
     .select(['version', 'user', 'created_at'])
@@ -187,10 +192,11 @@ export async function setReleaseStatus(
     level,
   }: { id: string; status: ReleaseStatus; message?: string; level?: DeployProgress['level'] },
 ): Promise<void> {
+  const ended = [id]
   await store.db.transaction().execute(async (trx) => {
     const row = await trx
       .selectFrom('releases')
-      .select(['status', 'version'])
+      .select(['status', 'version', 'app_id'])
       .where('id', '=', id)
       .forUpdate()
       .executeTakeFirst()
@@ -209,6 +215,28 @@ export async function setReleaseStatus(
       message: message ?? `Release v${row.version} is ${next}`,
       status: next,
     })
+    if (next === 'complete') ended.push(...(await supersede(trx, row)))
   })
-  news.emit(id)
+  for (const one of ended) news.emit(one)
+}
+
+/** Ends what clients began before this release and never ended: it is complete, so they are no longer at it. */
+async function supersede(
+  db: Db,
+  { app_id, version }: { app_id: string; version: number },
+): Promise<string[]> {
+  const older = await db
+    .updateTable('releases')
+    .set({ status: 'interrupted', updated_at: new Date() })
+    .where('app_id', '=', app_id)
+    .where('version', '<', version)
+    .where('driver', '=', 'client')
+    .where('status', 'in', ['pending', 'running'])
+    .returning(['id', 'version'])
+    .execute()
+  for (const one of older) {
+    const message = `Release v${one.version} is interrupted: v${version} has taken its place`
+    await insertProgress(db, one.id, { level: 'error', message, status: 'interrupted' })
+  }
+  return older.map((one) => one.id)
 }
