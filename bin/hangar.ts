@@ -10,7 +10,7 @@ const [verb = '', ...rest] = turned
 if (verb === 'host' || verb === 'edge' || verb === 'control') {
   const { runRole } = await import('./role.ts')
   await runRole(verb, parseArgs({ args: rest, options: { settings: { type: 'string' } } }).values)
-} else if (['up', 'down', 'destroy', 'doctor', 'cloud'].includes(verb)) {
+} else if (['up', 'down', 'destroy', 'doctor', 'isolate', 'cloud'].includes(verb)) {
   const { main, cloudVerbs } = await import('#cloud/index.ts')
   const known = cloudVerbs.find((name) => name === verb)
   process.exitCode = known ? await main(known, rest) : 1

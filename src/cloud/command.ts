@@ -4,6 +4,7 @@ import { Fault, messageOf } from '#core/fault.ts'
 import { systemClock } from '#core/clock.ts'
 import { defaultHome, homeAt, type Home } from './home.ts'
 import { destroy } from './destroy.ts'
+import { openClientNetwork } from './client-network.ts'
 import { doctor } from './doctor/index.ts'
 import { down } from './down.ts'
 import { terminalProgress } from './progress.ts'
@@ -12,7 +13,7 @@ import { summaryOf } from './summary.ts'
 import { overridesSchema, type Overrides } from './state.ts'
 import { up } from './up.ts'
 
-export const cloudVerbs = ['up', 'down', 'destroy', 'doctor', 'cloud'] as const
+export const cloudVerbs = ['up', 'down', 'destroy', 'doctor', 'isolate', 'cloud'] as const
 export type CloudVerb = (typeof cloudVerbs)[number]
 
 const help: Record<CloudVerb, string> = {
@@ -38,6 +39,11 @@ What is given here is kept for the next start. More regions or hosts are added t
 
   --home DIR
   --json`,
+  isolate: `hangar isolate: make the network in which programs written by "hangar flyctl-wrapper --isolated" run
+
+  --home DIR
+
+The wrappers call it when it is missing; it goes with hangar down.`,
   cloud: `hangar cloud: the supervisor that "hangar up" starts in the background
 
   --home DIR`,
@@ -108,6 +114,11 @@ const verbs: Record<CloudVerb, (home: Home, flags: Flags) => Promise<number>> = 
     return 0
   },
   doctor: (home, flags) => doctor({ home, json: flags.json ?? false }),
+  async isolate(home) {
+    const { netns } = await openClientNetwork(home)
+    process.stdout.write(`/run/netns/${netns}\n`)
+    return 0
+  },
   async cloud(home) {
     await runSupervisor(home)
     return 0

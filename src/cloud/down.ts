@@ -5,6 +5,7 @@ import { Fault, messageOf } from '#core/fault.ts'
 import { daemonReady, findDaemon, startDaemon, stopDaemon } from '#sys/daemon.ts'
 import { callJson } from '#sys/http-client.ts'
 import { clusterKeyOf } from './authority.ts'
+import { removeClientNetwork } from './client-network.ts'
 import { loadConfig } from './config.ts'
 import type { Home } from './home.ts'
 import { withLock } from './lock.ts'
@@ -58,6 +59,7 @@ async function stopAll(options: {
   any = (await timed('machines stopped', () => stopMachines(world, progress))) || any
   any = (await timed('edges stopped', () => stopEdges(home))) || any
   any = (await timed('hosts stopped', () => stopMatching(home, /^host-/))) || any
+  any = (await timed('client network removed', () => removeClientNetwork(state.cloud_id))) || any
   any = (await timed('control stopped', () => stopRecord(home.record('control')))) || any
   for (const part of nativeParts(world).toReversed()) {
     any = (await timed(`${part.name} stopped`, () => stopPart(part))) || any
