@@ -34,7 +34,7 @@ test('create, read, stop, start, destroy: states, events, log line, addresses', 
   const { id } = machine
   assert.equal(machine.state, 'started')
   assert.equal(host.rows.get(id)?.ready, true, 'without services it is ready at once')
-  assert.equal(machine.private_ip, 'fdaa:0:3:0:7:0:2:2')
+  assert.equal(machine.private_ip, 'fdaa:0:3:0:7:0:3:2')
   assert.deepEqual(machine.config, {
     image: 'busybox',
     ...config,
