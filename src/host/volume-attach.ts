@@ -16,6 +16,9 @@ export function attachVolume(
 ): MachineConfig {
   const [mount] = config.mounts ?? []
   if (!mount) return config
+  if (!mount.volume && !mount.name) {
+    throw new Fault('invalid', `the mount at ${mount.path} names no volume; give its id as volume`)
+  }
   const found = agent.store.volumes
     .all()
     .find(
