@@ -1,0 +1,17 @@
+/*
+ * Work of PID 1 that may take long or read what a program of the machine has made: done in a child, with its answer
+ * on standard output and its complaints on standard error. Each returns an exit code.
+ */
+#pragma once
+#include "spec.h"
+
+/* Standard input becomes the file `path` with `mode`, whole or not at all; owned by `user`. */
+int errand_copy_in(const struct spec *spec);
+/* The file `path` to standard output. */
+int errand_copy_out(const struct spec *spec);
+/* The processes as JSON. */
+int errand_ps(const struct spec *spec);
+/* Processor, memory and load as JSON. */
+int errand_metrics(const struct spec *spec);
+/* Grows the mounted ext4 at `path` to the size of its disk. */
+int errand_grow(const struct spec *spec);

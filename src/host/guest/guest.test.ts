@@ -1,0 +1,354 @@
+import assert from 'node:assert/strict'
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, afterEach, before, describe, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
+import { isFault } from '#core/fault.ts'
+import {
+  buildRoot,
+  listenTo,
+  plainRun,
+  removeRoot,
+  startBox,
+  type Box,
+  type Heard,
+} from './test-support.ts'
+import { collect } from './collect.ts'
+import { dialUnix } from './dial.ts'
+import type { GuestRun } from './messages.ts'
+import type { GuestOptions } from './guest.ts'
+
+describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, () => {
+  let root: string
+  const open: { box: Box; heard: Heard }[] = []
+  before(async () => {
+    root = await buildRoot()
+  })
+  afterEach(async () => {
+    for (const { box, heard } of open.splice(0)) {
+      heard.guest.close()
+      box.process.kill('SIGKILL')
+      await box.over
+    }
+  })
+  after(() => removeRoot(root))
+
+  const start = async (
+    argv: string[],
+    given: Partial<GuestRun> = {},
+    options: Partial<GuestOptions> = {},
+  ) => {
+    const box = await startBox(root)
+    const heard = listenTo(box, options)
+    open.push({ box, heard })
+    const { pid } = await heard.guest.run(plainRun(argv, given), 5_000)
+    return { box, pid, ...heard }
+  }
+  const sh = (script: string, given: Partial<GuestRun> = {}, options: Partial<GuestOptions> = {}) =>
+    start(['sh', '-c', script], given, options)
+  const exec = (
+    heard: Pick<Heard, 'guest'>,
+    script: string,
+    given: { stdin?: string; timeoutMs?: number; outputBytesMax?: number } = {},
+  ) =>
+    heard.guest.exec({
+      argv: ['sh', '-c', script],
+      timeoutMs: 10_000,
+      outputBytesMax: 1_000_000,
+      ...given,
+    })
+
+  test('output apart, the exit code, and the same code for whoever started PID 1', async () => {
+    const { guest, text, box } = await sh('echo out; echo err >&2; exit 7')
+    const exit = await guest.exited
+    assert.equal(exit.exitCode, 7)
+    assert.equal(exit.signal, undefined)
+    assert.equal(text('stdout'), 'out\n')
+    assert.equal(text('stderr'), 'err\n')
+    assert.ok(Math.abs(exit.at - systemClock.now()) < 5_000)
+    assert.equal(await box.over, 7)
+  })
+
+  test('a signal has its default effect on the main process, and PID 1 passes its own on', async () => {
+    const first = await start(['sleep', '60'])
+    first.guest.signal(15)
+    assert.deepEqual((({ exitCode, signal }) => ({ exitCode, signal }))(await first.guest.exited), {
+      exitCode: 143,
+      signal: 15,
+    })
+    const second = await sh('trap "exit 5" USR1; while :; do sleep 0.02; done')
+    await exec(second, 'kill -USR1 1')
+    assert.equal((await second.guest.exited).exitCode, 5)
+  })
+
+  test('a stop kills after its timeout', async () => {
+    const { guest, text } = await sh('trap "" TERM; echo ready; while :; do sleep 1; done')
+    while (text() !== 'ready\n') await systemClock.sleep(5)
+    const begun = performance.now()
+    guest.stop(15, 300)
+    assert.equal((await guest.exited).exitCode, 137)
+    assert.ok(performance.now() - begun >= 290)
+  })
+
+  test('environment, user, groups, folder and files are as asked', async () => {
+    const { guest, text } = await sh(
+      'id; pwd; echo "$A|$HOME"; ls -l /srv/app/key; cat /etc/hosts',
+      {
+        env: { A: 'b c' },
+        user: 'web',
+        workdir: '/made/here',
+        hosts: '10.9.8.7 box\n',
+        files: [{ path: '/srv/app/key', content: Buffer.from('secret'), mode: 0o640 }],
+      },
+    )
+    assert.equal((await guest.exited).exitCode, 0, text())
+    assert.match(text(), /uid=1000\(web\) gid=1000\(web\) groups=.*2000\(extra\)/)
+    assert.match(text(), /^\/made\/here\nb c\|\/tmp$/m)
+    assert.match(text(), /-rw-r----- .* 6 .*\/srv\/app\/key\n10\.9\.8\.7 box/)
+    assert.equal(readFileSync(join(root, 'srv/app/key'), 'utf8'), 'secret')
+  })
+
+  test('a missing command, user or nothing at all is said, and another run may follow', async () => {
+    const box = await startBox(root)
+    const heard = listenTo(box)
+    open.push({ box, heard })
+    await assert.rejects(heard.guest.run(plainRun(['no-such-program']), 5_000), (error) => {
+      assert.ok(isFault(error, 'invalid'))
+      assert.match(error.message, /command "no-such-program" was not found in the image/)
+      return true
+    })
+    await assert.rejects(
+      heard.guest.run(plainRun(['true'], { user: 'ghost' }), 5_000),
+      /no user "ghost"/,
+    )
+    await assert.rejects(heard.guest.run(plainRun([]), 5_000), /names no command/)
+    await heard.guest.run(plainRun(['sh', '-c', 'exit 3']), 5_000)
+    assert.equal((await heard.guest.exited).exitCode, 3)
+  })
+
+  test('orphans are reaped', async () => {
+    const heard = await start(['sleep', '60'])
+    await exec(heard, 'for i in 1 2 3 4 5; do (sleep 0.05 &) ; done')
+    await systemClock.sleep(200)
+    const { stdout } = await exec(heard, "grep -h '^State' /proc/[0-9]*/status")
+    assert.doesNotMatch(stdout, /zombie/)
+  })
+
+  test('an exec has input, output, both ends, an environment, a folder and a user', async () => {
+    const heard = await start(['sleep', '60'], {
+      env: { A: 'of the machine' },
+      workdir: '/tmp',
+      user: 'web',
+    })
+    const result = await heard.guest.exec({
+      argv: ['sh', '-c', 'cat; echo "$A $B"; id -u; pwd; echo err >&2; exit 3'],
+      env: { B: 'added' },
+      stdin: 'typed\n',
+      timeoutMs: 5_000,
+      outputBytesMax: 10_000,
+    })
+    assert.deepEqual(result, {
+      exitCode: 3,
+      signal: 0,
+      timedOut: false,
+      stdout: 'typed\nof the machine added\n0\n/tmp\n',
+      stderr: 'err\n',
+    })
+    const missing = await heard.guest.exec({
+      argv: ['nothing-here'],
+      timeoutMs: 5_000,
+      outputBytesMax: 1000,
+    })
+    assert.equal(missing.exitCode, 127)
+    assert.match(missing.stderr, /nothing-here: not found/)
+    assert.equal((await exec(heard, 'kill -9 $$')).signal, 9)
+  })
+
+  test('an exec past its time is killed with all that it started', async () => {
+    const heard = await start(['sleep', '60'])
+    const result = await exec(heard, 'sleep 71 & sleep 71; echo never', { timeoutMs: 300 })
+    assert.equal(result.timedOut, true)
+    assert.equal(result.exitCode, 124)
+    const left = (await heard.guest.ps()).map((row) => row.command)
+    assert.ok(!left.some((command) => command.includes('71')), left.join('; '))
+  })
+
+  test('a background process does not hold up the end of an exec', async () => {
+    const heard = await start(['sleep', '60'])
+    const begun = performance.now()
+    const result = await exec(heard, 'sleep 30 & echo done')
+    assert.equal(result.stdout, 'done\n')
+    assert.ok(performance.now() - begun < 3_000)
+  })
+
+  test('megabytes go in and out of an exec unharmed', async () => {
+    const heard = await start(['sleep', '60'])
+    const stdin = 'x'.repeat(3_000_000)
+    const result = await exec(heard, 'cat', { stdin, outputBytesMax: 5_000_000 })
+    assert.ok(result.stdout === stdin)
+    const flood = await exec(heard, 'head -c 20000000 /dev/zero', { outputBytesMax: 1000 })
+    assert.equal(flood.stdout.length, 1000)
+    assert.equal(flood.exitCode, 0)
+  })
+
+  test('a terminal has a size that changes, signals, and an end of input', async () => {
+    const heard = await start(['sleep', '60'])
+    const process = heard.guest.open({
+      kind: 'program',
+      argv: ['sh'],
+      tty: { rows: 24, columns: 80 },
+    })
+    let text = ''
+    process.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    const until = async (wanted: RegExp) => {
+      for (let i = 0; i < 500 && !wanted.test(text); i++) await systemClock.sleep(10)
+      assert.match(text, wanted)
+    }
+    process.stdin.write('stty size\n')
+    await until(/24 80/)
+    process.resize({ rows: 50, columns: 132 })
+    process.stdin.write('stty size; test -t 0 && echo is"-a-"tty\n')
+    await until(/50 132[^]*is-a-tty/)
+    process.stdin.write('sleep 60\n')
+    await until(/sleep 60/)
+    await systemClock.sleep(100)
+    process.stdin.write('\x03')
+    process.stdin.write('echo after"-"it\n')
+    await until(/after-it/)
+    process.stdin.end()
+    assert.equal((await process.exited).signal, 0)
+  })
+
+  test('files are copied in and out, whole', async () => {
+    const heard = await start(['sleep', '60'])
+    const content = Buffer.alloc(2_000_000, 'ab\0c')
+    await heard.guest.copyIn('/srv/deep/file', content, { mode: 0o600, user: 'web' })
+    const stat = statSync(join(root, 'srv/deep/file'))
+    assert.deepEqual([stat.mode & 0o777, stat.uid], [0o600, 1000])
+    const chunks: Buffer[] = []
+    for await (const chunk of heard.guest.copyOut('/srv/deep/file')) chunks.push(chunk as Buffer)
+    assert.ok(Buffer.concat(chunks).equals(content))
+    await assert.rejects(async () => {
+      for await (const _ of heard.guest.copyOut('/no/such/file'));
+    }, /No such file/)
+    await assert.rejects(heard.guest.copyIn('/proc/nowhere/x', content), /\/proc\/nowhere/)
+  })
+
+  test('processes with their listening sockets, and numbers of the machine', async () => {
+    const heard = await start(['httpd', '-f', '-p', '38080'])
+    let listed = await heard.guest.ps()
+    for (let i = 0; i < 50 && !listed.some((row) => row.listen_sockets.length > 0); i++) {
+      await systemClock.sleep(20)
+      listed = await heard.guest.ps()
+    }
+    assert.equal(listed[0]?.pid, 1)
+    const server = listed.find((row) => row.pid === heard.pid)
+    assert.equal(server?.command, 'httpd -f -p 38080')
+    assert.equal(server.directory, '/')
+    assert.match(server.listen_sockets[0]?.address ?? '', /^(0\.0\.0\.0|\[::\]):38080$/)
+    const stats = await heard.guest.stats()
+    assert.ok(stats.memoryTotalBytes > stats.memoryAvailableBytes && stats.processes >= 2)
+  })
+
+  test('a flood of output loses nothing and does not hold up anything else', async () => {
+    let bytes = 0
+    const heard = await sh(
+      'head -c 30000000 /dev/zero; echo; echo last',
+      {},
+      { onOutput: (output) => void (bytes += output.data.length) },
+    )
+    const begun = performance.now()
+    assert.equal((await exec(heard, 'echo quick')).stdout, 'quick\n')
+    assert.ok(performance.now() - begun < 3_000)
+    const exit = await heard.guest.exited
+    assert.equal(exit.outputLost, 0n)
+    assert.equal(bytes, 30_000_006)
+  })
+
+  test('a host that is killed loses no output and no end; the next one takes over', async () => {
+    const kept: string[] = []
+    const first = await sh(
+      'i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i; sleep 0.002; done; exit 9',
+      {},
+      {
+        onOutput: (output) => void kept.push(output.data.toString()),
+      },
+    )
+    await systemClock.sleep(150)
+    // What a killed process leaves: no goodbye, and no acknowledgement after the last one.
+    first.guest.close()
+    const outputFrom = first.guest.outputSafe
+    assert.ok(outputFrom > 0n)
+    await systemClock.sleep(1_200)
+    const second = listenTo(first.box, {
+      outputFrom,
+      onOutput: (output) => void kept.push(output.data.toString()),
+    })
+    open.push({ box: first.box, heard: second })
+    assert.equal((await second.guest.run(plainRun(['never']), 5_000)).pid > 1, true)
+    assert.equal((await second.guest.exited).exitCode, 9)
+    const expected = Array.from({ length: 400 }, (_, i) => `line ${i + 1}\n`).join('')
+    assert.equal(kept.join(''), expected)
+    assert.equal(await first.box.over, 9)
+  })
+
+  test('a host that breaks off in the middle of a frame ends what it ran, and is followed by another', async () => {
+    const heard = await start(['sleep', '60'])
+    const lost = exec(heard, 'sleep 72')
+    lost.catch(() => {})
+    await systemClock.sleep(100)
+    heard.guest.letGo()
+    await assert.rejects(lost, /connection into machine test broke/)
+    heard.guest.reconnect()
+    await heard.guest.connected(5_000)
+    const left = (await heard.guest.ps()).map((row) => row.command)
+    assert.ok(!left.some((command) => command.includes('72')), left.join('; '))
+  })
+
+  test('a host that takes nothing cannot stop the machine: the oldest output goes, and is counted', async () => {
+    const script = 'head -c 4000000 /dev/zero; echo end; sleep 61'
+    const heard = await sh(script, {}, { onOutput: () => new Promise(() => {}) })
+    const past = async () => (await heard.guest.ps()).some((row) => row.command === 'sleep 61')
+    while (!(await past())) await systemClock.sleep(20)
+    heard.guest.close()
+    const next = listenTo(heard.box)
+    open.push({ box: heard.box, heard: next })
+    await next.guest.connected(5_000)
+    next.guest.signal(9)
+    const exit = await next.guest.exited
+    assert.ok(exit.outputLost > 0n)
+    assert.match(next.text(), /end\n$/)
+    assert.ok(next.notes.some((words) => /bytes of output were lost/.test(words)))
+  })
+
+  test('/.fly/api reaches the host, and answers clearly where there is nothing', async () => {
+    const ask = async () => {
+      const connection = await dialUnix(join(root, '.fly/api'))
+      connection.write('GET / HTTP/1.0\r\n\r\n')
+      const answer = collect(connection, 10_000)
+      await answer.ended
+      return answer.text()
+    }
+    const first = await start(
+      ['sleep', '60'],
+      {},
+      {
+        onApi: (connection) => {
+          let request = ''
+          connection.on('data', (chunk: Buffer) => {
+            request += chunk.toString()
+            if (request.endsWith('\r\n\r\n')) connection.end(`heard ${request.length} bytes`)
+          })
+        },
+      },
+    )
+    assert.equal(await ask(), 'heard 18 bytes')
+    first.guest.close()
+    await systemClock.sleep(50)
+    assert.match(await ask(), /503[^]*the host is not there now/)
+    const second = listenTo(first.box)
+    open.push({ box: first.box, heard: second })
+    await second.guest.connected(5_000)
+    assert.match(await ask(), /501[^]*no API of its own yet/)
+  })
+})

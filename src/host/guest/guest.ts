@@ -1,0 +1,421 @@
+import type { Duplex, Readable } from 'node:stream'
+import { PassThrough } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { z } from 'zod'
+import { systemClock } from '#core/clock.ts'
+import { Fault, messageOf } from '#core/fault.ts'
+import { processSchema, type MachineProcess } from '#spec/machine.ts'
+import { collect } from './collect.ts'
+import { encodeMessage, frameTypes, type Frame } from './frames.ts'
+import { GuestLink, lostFault } from './link.ts'
+import {
+  decodeExit,
+  encodeRun,
+  uint32,
+  uint64,
+  type GuestExit,
+  type GuestOpen,
+  type GuestOutput,
+  type GuestRun,
+  type Welcome,
+} from './messages.ts'
+import { OutputIntake } from './output.ts'
+import { GuestStreams, type GuestProcess } from './streams.ts'
+
+export interface GuestOptions {
+  /** The machine, for messages. */
+  name: string
+  /** Opens the channel; called again after each break. */
+  dial(): Promise<Duplex>
+  /** True for virtio-serial, which knows no connections. */
+  padded: boolean
+  /** Output up to here is safe already, as a host before us wrote down. */
+  outputFrom?: bigint
+  /** What resolves is acknowledged: the guest keeps everything else for us, or for the next host. */
+  onOutput?(output: GuestOutput): void | Promise<void>
+  /** The end of the main process; acknowledged when it resolves. May be told again after a break. */
+  onExit?(exit: GuestExit): void | Promise<void>
+  /** Words of PID 1 for whoever looks after the machine. */
+  onNote?(words: string): void
+  /** A connection of a program inside to /.fly/api; without this it is answered that there is none. */
+  onApi?(connection: Duplex): void
+  pingEveryMs?: number
+  pingDeadlineMs?: number
+}
+
+export interface GuestExecRequest {
+  argv: string[]
+  env?: Record<string, string>
+  user?: string
+  workdir?: string
+  stdin?: string | Buffer
+  timeoutMs: number
+  /** Of stdout and of stderr, each; the rest is read and dropped. */
+  outputBytesMax: number
+}
+
+export interface GuestExecResult {
+  /** 127 when the program was not found, 124 when it ran past its time. */
+  exitCode: number
+  signal: number
+  stdout: string
+  stderr: string
+  timedOut: boolean
+}
+
+const metricsSchema = z.object({
+  /** Microseconds of processor time since the boot, of all processors. */
+  cpuUsec: z.number(),
+  uptimeMs: z.number(),
+  load: z.array(z.number()).length(3),
+  processes: z.number(),
+  oomKills: z.number(),
+  memoryTotalBytes: z.number(),
+  memoryAvailableBytes: z.number(),
+  swapTotalBytes: z.number(),
+  swapFreeBytes: z.number(),
+  rootTotalBytes: z.number(),
+  rootFreeBytes: z.number(),
+})
+export type GuestMetrics = z.infer<typeof metricsSchema>
+
+const askTimeoutMs = 10_000
+const answerBytesMax = 8 * 1024 * 1024
+/** For the guest to say that a program's time is over, after it is. */
+const graceMs = 15_000
+const notesMax = 200
+
+/** PID 1 of one machine, as the host sees it: the calls of docs/guest-protocol.md, over a channel that may break. */
+export class Guest {
+  readonly #options: GuestOptions
+  readonly #link: GuestLink
+  readonly #output: OutputIntake
+  readonly #changed = new Set<() => void>()
+  readonly #exit = Promise.withResolvers<GuestExit>()
+  #streams: GuestStreams
+  #welcome: Welcome | undefined
+  #pid = 0
+  #runFailed: Fault | undefined
+  #closed = false
+  #notes = 0
+  #resumedPong: bigint | undefined
+
+  constructor(options: GuestOptions) {
+    this.#options = options
+    this.#output = new OutputIntake({
+      from: options.outputFrom ?? 0n,
+      onOutput: async (output) => options.onOutput?.(output),
+      onLost: (bytes) =>
+        options.onNote?.(`${bytes} bytes of output were lost: nobody took them in time`),
+      onFlood: () => this.#link.break('the guest sent more output than it may'),
+      onError: (error) => this.#link.break(`its output could not be kept: ${messageOf(error)}`),
+      acknowledge: (offset) =>
+        this.#link.send({ type: frameTypes.outputAck, data: uint64(offset) }),
+    })
+    this.#link = new GuestLink({
+      name: options.name,
+      dial: () => options.dial(),
+      padded: options.padded,
+      pingEveryMs: options.pingEveryMs ?? 2_000,
+      pingDeadlineMs: options.pingDeadlineMs ?? 15_000,
+      outputOffset: () => this.#output.safe,
+      onWelcome: (welcome) => this.#take(welcome),
+      onFrame: (frame) => this.#takeFrame(frame),
+      onLost: (why) => {
+        this.#streams.lost(lostFault(options.name, why))
+        this.#notes = 0
+        this.#tell()
+      },
+    })
+    this.#streams = this.#newStreams()
+  }
+
+  /** The main process has ended and all its output is kept. */
+  get exited(): Promise<GuestExit> {
+    return this.#exit.promise
+  }
+
+  get ready(): boolean {
+    return this.#link.ready
+  }
+
+  /** Output up to here has been kept: to be given as `outputFrom` to the next host. */
+  get outputSafe(): bigint {
+    return this.#output.safe
+  }
+
+  /** Waits until the guest has answered. A Fault (`timeout`) after `timeoutMs`. */
+  async connected(timeoutMs: number): Promise<Welcome> {
+    await this.#until(() => this.#link.ready, timeoutMs, 'has not answered')
+    return this.#welcome as Welcome
+  }
+
+  /**
+   * Starts the machine's main process; again when a break leaves it open whether it was heard. A Fault (`invalid`) when
+   * the image or the config is to blame, in the guest's words.
+   */
+  async run(run: GuestRun, timeoutMs: number): Promise<{ pid: number }> {
+    const message = encodeRun(run)
+    const until = performance.now() + timeoutMs
+    for (;;) {
+      const welcome = await this.connected(until - performance.now())
+      if (welcome.state !== 'waiting') return { pid: welcome.pid }
+      this.#pid = 0
+      this.#runFailed = undefined
+      this.#link.sendBytes(encodeMessage(frameTypes.run, 0, message))
+      const settled = () =>
+        this.#pid > 0 || this.#runFailed !== undefined || this.#welcome !== welcome || !this.ready
+      await this.#until(settled, until - performance.now(), 'has not started its program')
+      if (this.#runFailed) throw this.#runFailed
+      if (this.#pid > 0) return { pid: this.#pid }
+    }
+  }
+
+  /** Opens a program inside, for a terminal or a pipe. */
+  open(request: Omit<GuestOpen, 'credit'>): GuestProcess {
+    return this.#streams.open(request)
+  }
+
+  async exec(request: GuestExecRequest): Promise<GuestExecResult> {
+    const { stdin, outputBytesMax, ...rest } = request
+    const process = this.open({ kind: 'program', ...rest })
+    const timer = setTimeout(() => process.close(), request.timeoutMs + graceMs)
+    const stdout = collect(process.stdout, outputBytesMax)
+    const stderr = collect(process.stderr, outputBytesMax)
+    process.stdin.end(stdin)
+    try {
+      const { exitCode, signal, timedOut } = await process.exited
+      await Promise.all([stdout.ended, stderr.ended])
+      return { exitCode, signal, timedOut, stdout: stdout.text(), stderr: stderr.text() }
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** PID 1 first. */
+  async ps(): Promise<MachineProcess[]> {
+    return this.#ask('ps', z.array(processSchema))
+  }
+
+  async stats(): Promise<GuestMetrics> {
+    return this.#ask('metrics', metricsSchema)
+  }
+
+  /** Grows the mounted volume at `path` to the size of its disk. */
+  async grow(path: string): Promise<void> {
+    await this.#errand({ kind: 'grow', path })
+  }
+
+  /** The file is there whole or not at all; missing folders are made. */
+  async copyIn(
+    path: string,
+    content: Readable | Buffer,
+    options: { mode?: number; user?: string; timeoutMs?: number } = {},
+  ): Promise<void> {
+    const { timeoutMs = askTimeoutMs, ...rest } = options
+    await this.#errand({ kind: 'copyIn', path, ...rest, timeoutMs }, content)
+  }
+
+  /** The bytes of a regular file; the stream fails with a Fault when it cannot be read. */
+  copyOut(path: string, options: { timeoutMs?: number } = {}): Readable {
+    const process = this.open({
+      kind: 'copyOut',
+      path,
+      timeoutMs: options.timeoutMs ?? askTimeoutMs,
+    })
+    const complaint = collect(process.stderr, 4096)
+    process.stdin.end()
+    const out = new PassThrough()
+    process.stdout.pipe(out, { end: false })
+    const finish = async () => {
+      const exit = await process.exited
+      if (!process.stdout.readableEnded) {
+        await new Promise((resolve) => process.stdout.once('end', resolve).once('close', resolve))
+      }
+      if (exit.exitCode === 0) return void out.end()
+      throw this.#failed(path, complaint.text())
+    }
+    finish().catch((error: unknown) => out.destroy(error as Error))
+    out.on('close', () => process.close())
+    return out
+  }
+
+  /** Signals the main process. False when it cannot be told now. */
+  signal(number: number): boolean {
+    return this.#link.send({ type: frameTypes.signal, data: uint32(number) })
+  }
+
+  /** Signals the main process and kills it after `timeoutMs`. */
+  stop(number: number, timeoutMs: number): boolean {
+    return this.#link.send({ type: frameTypes.stop, data: uint32(number, timeoutMs) })
+  }
+
+  /** After a resume: the time of now, and randomness that no copy of this machine shares. */
+  async resumed(entropy: Buffer, timeoutMs: number): Promise<void> {
+    await this.connected(timeoutMs)
+    const now = BigInt(systemClock.now()) * 1_000_000n
+    this.#link.send({ type: frameTypes.resumed, data: Buffer.concat([uint64(now), entropy]) })
+    await this.#until(
+      () => this.#resumedPong === now,
+      timeoutMs,
+      'has not taken the time after its resume',
+    )
+  }
+
+  /** Lets go of the channel, as before a snapshot, until `reconnect`. */
+  letGo(): void {
+    this.#link.pause()
+  }
+
+  reconnect(): void {
+    this.#link.unpause()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#link.close()
+    this.#tell()
+  }
+
+  #newStreams(): GuestStreams {
+    return new GuestStreams({
+      name: this.#options.name,
+      send: (parts) => this.#link.sendBytes(parts),
+      onViolation: (why) => this.#link.break(`the guest broke the protocol: ${why}`),
+      onApi: (connection) => this.#takeApi(connection),
+    })
+  }
+
+  #take(welcome: Welcome): void {
+    this.#welcome = welcome
+    this.#streams = this.#newStreams()
+    this.#output.begin(welcome.output)
+    this.#tell()
+  }
+
+  #takeFrame(frame: Frame): void {
+    switch (frame.type) {
+      case frameTypes.output:
+        return this.#output.take(frame.data)
+      case frameTypes.exit:
+        return this.#takeExit(frame.data)
+      case frameTypes.started:
+        this.#pid = frame.data.length === 4 ? frame.data.readUInt32LE(0) : 0
+        if (this.#welcome) this.#welcome.state = 'running'
+        return this.#tell()
+      case frameTypes.failed: {
+        const code = frame.data[0] ? 'invalid' : 'native_failed'
+        const details = code === 'invalid' ? { details: { exit_code: 127 } } : {}
+        this.#runFailed = new Fault(code, frame.data.toString('utf8', 1), details)
+        return this.#tell()
+      }
+      case frameTypes.pong:
+        this.#resumedPong = frame.data.length === 8 ? frame.data.readBigUInt64LE(0) : undefined
+        return this.#tell()
+      case frameTypes.note:
+        if (this.#notes++ < notesMax) this.#options.onNote?.(frame.data.toString('utf8', 0, 1024))
+        return
+      default:
+        this.#streams.take(frame)
+    }
+  }
+
+  #takeExit(data: Buffer): void {
+    const exit = decodeExit(data)
+    if (!exit) return
+    const keep = async () => {
+      await this.#output.settled()
+      await this.#options.onExit?.(exit)
+      this.#link.send({ type: frameTypes.exitAck })
+      this.#exit.resolve(exit)
+    }
+    keep().catch((error: unknown) =>
+      this.#link.break(`its end could not be kept: ${messageOf(error)}`),
+    )
+  }
+
+  #takeApi(connection: Duplex): void {
+    if (this.#options.onApi) return this.#options.onApi(connection)
+    const body = JSON.stringify({ error: 'this machine has no API of its own yet' })
+    const head = [
+      'HTTP/1.1 501 Not Implemented',
+      'content-type: application/json',
+      'connection: close',
+    ]
+    connection.resume()
+    connection.end(`${head.join('\r\n')}\r\ncontent-length: ${body.length}\r\n\r\n${body}`)
+  }
+
+  async #errand(request: Omit<GuestOpen, 'credit'>, input?: Readable | Buffer): Promise<string> {
+    const process = this.open({ timeoutMs: askTimeoutMs, ...request })
+    const stdout = collect(process.stdout, answerBytesMax)
+    const stderr = collect(process.stderr, 4096)
+    if (input instanceof Buffer || input === undefined) process.stdin.end(input)
+    // A source that breaks must not leave half a file: the errand is given up with it.
+    else pipeline(input, process.stdin).catch(() => process.close())
+    const exit = await process.exited
+    await Promise.all([stdout.ended, stderr.ended])
+    if (exit.timedOut) throw this.#failed(request.path ?? request.kind, 'it took too long')
+    if (exit.exitCode !== 0) throw this.#failed(request.path ?? request.kind, stderr.text())
+    return stdout.text()
+  }
+
+  async #ask<T>(kind: 'ps' | 'metrics', schema: z.ZodType<T>): Promise<T> {
+    const text = await this.#errand({ kind })
+    let parsed: unknown
+    try {
+      parsed = JSON.parse(text)
+    } catch (cause) {
+      throw new Fault(
+        'native_failed',
+        `machine ${this.#options.name} gave no whole answer to ${kind}`,
+        { cause },
+      )
+    }
+    const read = schema.safeParse(parsed)
+    if (read.success) return read.data
+    throw new Fault(
+      'native_failed',
+      `machine ${this.#options.name} gave an answer to ${kind} of a wrong shape`,
+    )
+  }
+
+  #failed(what: string, words: string): Fault {
+    return new Fault(
+      'invalid',
+      `machine ${this.#options.name}: ${words.trim() || `${what} failed`}`,
+    )
+  }
+
+  #tell(): void {
+    for (const look of this.#changed) look()
+  }
+
+  #until(met: () => boolean, timeoutMs: number, words: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(
+        () => {
+          this.#changed.delete(look)
+          const message = `the guest of machine ${this.#options.name} ${words} within ${Math.round(timeoutMs)} ms`
+          reject(new Fault('timeout', message))
+        },
+        Math.max(0, timeoutMs),
+      )
+      const look = () => {
+        if (!this.#closed && !met()) return
+        clearTimeout(timer)
+        this.#changed.delete(look)
+        if (met()) resolve()
+        else
+          reject(
+            new Fault(
+              'native_failed',
+              `the connection into machine ${this.#options.name} was closed`,
+            ),
+          )
+      }
+      this.#changed.add(look)
+      look()
+    })
+  }
+}

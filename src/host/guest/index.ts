@@ -1,0 +1,15 @@
+/** The door of the room: the host's end of the guest protocol. */
+export { dialUnix, dialVsock } from './dial.ts'
+export { Guest } from './guest.ts'
+export type { GuestExecRequest, GuestExecResult, GuestMetrics, GuestOptions } from './guest.ts'
+export type {
+  GuestExit,
+  GuestFile,
+  GuestOpen,
+  GuestOutput,
+  GuestRun,
+  GuestVm,
+  TerminalSize,
+  Welcome,
+} from './messages.ts'
+export type { GuestProcess } from './streams.ts'

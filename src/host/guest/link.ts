@@ -1,0 +1,174 @@
+import { randomBytes } from 'node:crypto'
+import type { Duplex } from 'node:stream'
+import { Fault, messageOf } from '#core/fault.ts'
+import { systemClock } from '#core/clock.ts'
+import {
+  encodeFrame,
+  frameBytesMax,
+  FrameReader,
+  frameTypes,
+  protocolVersion,
+  type Frame,
+} from './frames.ts'
+import { decodeWelcome, uint64, type Welcome } from './messages.ts'
+
+export interface LinkOptions {
+  /** The machine, for messages. */
+  name: string
+  /** Opens the channel; called again after each break. */
+  dial(): Promise<Duplex>
+  /** The channel knows no connections (virtio-serial): what was cut short is filled up first. */
+  padded: boolean
+  pingEveryMs: number
+  /** After this long without a word the channel counts as broken. */
+  pingDeadlineMs: number
+  /** The output that is safe here; 0 when unknown. Asked at each new connection. */
+  outputOffset(): bigint
+  onWelcome(welcome: Welcome): void
+  onFrame(frame: Frame): void
+  onLost(why: string): void
+}
+
+const retryMs = { first: 20, most: 1_000 }
+
+/**
+ * The channel to one guest, dialled again for as long as it is wanted. Only what follows the guest's WELCOME to our own
+ * HELLO counts: whatever was under way for somebody before us is skipped.
+ */
+export class GuestLink {
+  readonly #options: LinkOptions
+  #channel: Duplex | undefined
+  #ready = false
+  #wanted = true
+  #generation = 0n
+  #heardAt = 0
+  #wake = new AbortController()
+
+  constructor(options: LinkOptions) {
+    this.#options = options
+    void this.#keep()
+  }
+
+  get ready(): boolean {
+    return this.#ready
+  }
+
+  /** Nothing is sent while there is no guest: false. */
+  send(frame: Parameters<typeof encodeFrame>[0]): boolean {
+    return this.sendBytes([encodeFrame(frame)])
+  }
+
+  sendBytes(parts: readonly Buffer[]): boolean {
+    if (!this.#ready || !this.#channel) return false
+    for (const part of parts) this.#channel.write(part)
+    return true
+  }
+
+  /** Breaks the connection; it is dialled again at once, unless `close` or `pause` came first. */
+  break(why: string): void {
+    this.#channel?.destroy(new Error(why))
+  }
+
+  pause(): void {
+    this.#wanted = false
+    this.break('it was let go')
+  }
+
+  /** Dials again after `pause`. */
+  unpause(): void {
+    if (this.#wanted) return
+    this.#wanted = true
+    void this.#keep()
+  }
+
+  close(): void {
+    this.pause()
+    this.#wake.abort()
+  }
+
+  async #keep(): Promise<void> {
+    let waitMs = retryMs.first
+    while (this.#wanted) {
+      const why = await this.#connectOnce().catch((error: unknown) => messageOf(error))
+      if (this.#ready) {
+        waitMs = retryMs.first
+        this.#ready = false
+        this.#options.onLost(why)
+      }
+      if (!this.#wanted) return
+      await systemClock.sleep(waitMs, this.#wake.signal).catch(() => {})
+      waitMs = Math.min(retryMs.most, waitMs * 2)
+    }
+  }
+
+  /** Resolves with the reason when the connection is over. */
+  async #connectOnce(): Promise<string> {
+    const channel = await this.#options.dial()
+    if (!this.#wanted) {
+      channel.destroy()
+      return 'it was let go'
+    }
+    const reader = new FrameReader()
+    this.#channel = channel
+    this.#heardAt = performance.now()
+    this.#generation = randomBytes(8).readBigUInt64LE()
+    return new Promise((resolve) => {
+      const ticker = setInterval(() => this.#tick(), this.#options.pingEveryMs)
+      let why = 'the connection was closed'
+      channel.on('error', (error) => {
+        why = error.message
+      })
+      channel.on('close', () => {
+        clearInterval(ticker)
+        resolve(why)
+      })
+      channel.on('end', () => channel.destroy())
+      channel.on('data', (chunk: Buffer) => {
+        for (const frame of reader.push(chunk)) {
+          if (!channel.destroyed) this.#take(frame)
+        }
+      })
+      this.#greet(channel)
+    })
+  }
+
+  #greet(channel: Duplex): void {
+    if (this.#options.padded) channel.write(Buffer.alloc(frameBytesMax))
+    const data = Buffer.alloc(18)
+    data.writeUInt16LE(protocolVersion, 0)
+    data.writeBigUInt64LE(this.#generation, 2)
+    data.writeBigUInt64LE(this.#options.outputOffset(), 10)
+    channel.write(encodeFrame({ type: frameTypes.hello, data }))
+  }
+
+  #take(frame: Frame): void {
+    if (this.#ready) {
+      this.#heardAt = performance.now()
+      this.#options.onFrame(frame)
+      return
+    }
+    if (frame.type !== frameTypes.welcome) return
+    const welcome = decodeWelcome(frame.data)
+    if (welcome?.generation !== this.#generation) return
+    if (welcome.version !== protocolVersion) {
+      const spoken = `it speaks version ${welcome.version} and we ${protocolVersion}`
+      this.break(`the guest of machine ${this.#options.name} is not ours: ${spoken}`)
+      return
+    }
+    this.#heardAt = performance.now()
+    this.#ready = true
+    this.#options.onWelcome(welcome)
+  }
+
+  #tick(): void {
+    if (performance.now() - this.#heardAt > this.#options.pingDeadlineMs) {
+      this.break(`the guest said nothing for ${this.#options.pingDeadlineMs} ms`)
+      return
+    }
+    this.send({ type: frameTypes.ping, data: uint64(BigInt(Math.floor(performance.now()))) })
+  }
+}
+
+export function lostFault(name: string, why: string): Fault {
+  return new Fault('native_failed', `the connection into machine ${name} broke: ${why}; try again`)
+}
