@@ -1,7 +1,8 @@
 import { Fault } from '#core/fault.ts'
 import type { ControlContext } from '#control/index.ts'
-import { findApp, getAppById, type AppRecord } from '#control/apps/index.ts'
+import { findApp, getAppById, listApps, type AppRecord } from '#control/apps/index.ts'
 import {
+  mayUseApp,
   requireApp,
   requireOrg,
   type Access,
@@ -15,6 +16,15 @@ export interface Graph {
   ctx: ControlContext
   caller: Caller
   requestId: string
+  /** Apps by organization: a query may come back to the same one thousands of times. */
+  apps: Map<string, Promise<AppRecord[]>>
+}
+
+/** The apps of an organization that the caller may see, looked up once in a query. */
+export async function appsOfOrg(graph: Graph, orgId: string): Promise<AppRecord[]> {
+  let found = graph.apps.get(orgId)
+  if (!found) graph.apps.set(orgId, (found = listApps(graph.ctx, { orgId })))
+  return (await found).filter((app) => mayUseApp(graph.caller, app, 'read'))
 }
 
 /** The app by name, as clients look it up; the words of the fault are what they look for. */

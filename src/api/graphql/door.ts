@@ -1,11 +1,13 @@
 import { readFileSync } from 'node:fs'
 import {
+  AbortedGraphQLExecutionError,
   buildSchema,
   execute,
   GraphQLError,
   parse,
   specifiedRules,
   validate,
+  type DocumentNode,
   type ExecutionResult,
   type GraphQLSchema,
 } from 'graphql'
@@ -16,7 +18,7 @@ import { isDatabaseDown } from '#control/store/index.ts'
 import { objectBody, type Env } from '../request.ts'
 import { addressMutations } from './addresses.ts'
 import { appMutations, appQueries } from './apps.ts'
-import { boundedQuery, queryBounds } from './bounds.ts'
+import { boundedQuery, boundedResolver, queryBounds, refuseDeepText } from './bounds.ts'
 import type { Graph } from './context.ts'
 import { imageQueries } from './images.ts'
 import { laterMutations, laterQueries } from './not-yet.ts'
@@ -37,7 +39,12 @@ const root = {
   ...laterMutations,
 }
 
-const rules = [...specifiedRules, boundedQuery]
+/** How much is asked comes first: the other rules take long for much. */
+function wrongIn(schema: GraphQLSchema, document: DocumentNode): readonly GraphQLError[] {
+  const tooMuch = validate(schema, document, [boundedQuery], { maxErrors: 5 })
+  if (tooMuch.length > 0) return tooMuch
+  return validate(schema, document, specifiedRules, { maxErrors: 5 })
+}
 
 export const graphSchema = (): GraphQLSchema =>
   buildSchema(readFileSync(new URL('schema.graphql', import.meta.url), 'utf8'))
@@ -52,7 +59,8 @@ export function graphRoutes(api: Hono<Env>): void {
     const { ctx, requestId } = c.var
     try {
       const caller = await authenticate(ctx, c.req.header('authorization'))
-      const answer = await ask(schema, await objectBody(c), { ctx, caller, requestId })
+      const graph: Graph = { ctx, caller, requestId, apps: new Map() }
+      const answer = await ask(schema, await objectBody(c), graph)
       return answered(answer, requestId)
     } catch (error) {
       return answered({ errors: [shown(error, c.var)] }, requestId)
@@ -69,12 +77,16 @@ async function ask(schema: GraphQLSchema, body: Record<string, unknown>, graph: 
   if (variables !== undefined && variables !== null && typeof variables !== 'object') {
     throw new Fault('bad_request', 'variables must be an object')
   }
+  refuseDeepText(query)
   const document = parse(query, { maxTokens: queryBounds.tokensMax })
-  const wrong = validate(schema, document, rules, { maxErrors: 5 })
+  const wrong = wrongIn(schema, document)
   if (wrong.length > 0) return { errors: wrong.map((error) => shown(error, graph)) }
+  const end = new AbortController()
   const result: ExecutionResult = await execute({
     schema,
     document,
+    fieldResolver: boundedResolver(end),
+    abortSignal: end.signal,
     rootValue: root,
     contextValue: graph,
     variableValues: variables as Record<string, unknown> | null | undefined,
@@ -89,7 +101,12 @@ type Log = Pick<Graph, 'ctx' | 'requestId'>
 /** A fault speaks for itself, and so does a fault of the query; anything else keeps its insides in the log. */
 function shown(error: unknown, { ctx, requestId }: Log) {
   const at = error instanceof GraphQLError && error.path ? { path: error.path } : {}
-  const cause = error instanceof GraphQLError ? (error.originalError ?? error) : error
+  const cause =
+    error instanceof GraphQLError
+      ? (error.originalError ?? error)
+      : error instanceof AbortedGraphQLExecutionError
+        ? error.cause
+        : error
   if (isFault(cause) && cause.code !== 'internal') {
     const extensions = { code: cause.code.toUpperCase() }
     return { message: cause.message, ...at, extensions }

@@ -1,12 +1,12 @@
-import { listApps, listSecrets, whereItAnswers, type AppRecord } from '#control/apps/index.ts'
-import { mayUseApp, mayUseOrg } from '#control/auth/index.ts'
+import { listSecrets, whereItAnswers, type AppRecord } from '#control/apps/index.ts'
+import { mayUseOrg } from '#control/auth/index.ts'
 import { currentRelease, listReleases } from '#control/deploy/index.ts'
 import { listMachines } from '#control/machines/index.ts'
 import { personalSlug, type Org } from '#control/orgs/index.ts'
 import { Fault } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import { addressFields } from './address-fields.ts'
-import { connection, notYet, type Graph } from './context.ts'
+import { appsOfOrg, connection, notYet, type Graph } from './context.ts'
 import { imageOf } from './images.ts'
 import { userView } from './people.ts'
 import { releaseView } from './releases.ts'
@@ -41,11 +41,8 @@ export function orgView(graph: Graph, org: Org) {
       const node = userView(graph.caller.email)
       return { edges: [{ cursor: '1', node, joinedAt: epoch, role: 'ADMIN' }] }
     },
-    apps: async () => {
-      const apps = await listApps(graph.ctx, { orgId: org.id })
-      const visible = apps.filter((app) => mayUseApp(graph.caller, app, 'read'))
-      return connection(visible.map((app) => appView(graph, app)))
-    },
+    apps: async () =>
+      connection((await appsOfOrg(graph, org.id)).map((app) => appView(graph, app))),
     addOns: () => connection([]),
     extensionSsoLink: () => notYet('extensions are'),
     limitedAccessTokens: async () => connection(await tokensOf(graph, { orgId: org.id })),
