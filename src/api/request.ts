@@ -40,11 +40,15 @@ export function param(c: Request, name: string): string {
   return c.req.param(name) ?? ''
 }
 
+/** What is not UTF-8 is refused: letters put in its place would be stored and given back as if they had been sent. */
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
 /** The body as JSON; undefined when there is none. */
 export async function jsonBody(c: Request): Promise<unknown> {
-  const text = await c.req.text()
-  if (text.trim() === '') return undefined
+  const bytes = await c.req.arrayBuffer()
   try {
+    const text = utf8.decode(bytes)
+    if (text.trim() === '') return undefined
     // Only what has such an escape is walked through: bodies may be large.
     const body: unknown = unusualEscape.test(text)
       ? JSON.parse(text, refuseUnstorable)
