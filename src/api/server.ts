@@ -22,6 +22,7 @@ import { registryTokenRoutes } from './registry-token.ts'
 import type { Env, Request } from './request.ts'
 import { secretKeyRoutes, secretRoutes } from './secrets.ts'
 import { sessionRoutes } from './sessions.ts'
+import { refuseSlowBodies } from './slow-body.ts'
 import { uiexRoutes } from './uiex.ts'
 import { volumeRoutes } from './volumes.ts'
 
@@ -117,6 +118,7 @@ export async function serveApi(ctx: ControlContext): Promise<{ close(): Promise<
   if (!('requestTimeout' in server)) throw new Fault('internal', 'the API needs HTTP/1.1')
   // A build's context may take as long as it takes; a slow header may not.
   server.requestTimeout = 0
+  refuseSlowBodies(server, { bodyMsMax: limits.apiBodyMsMax })
   server.headersTimeout = 30_000
   server.keepAliveTimeout = 75_000
   await new Promise<void>((resolve, reject) => {

@@ -2,6 +2,8 @@
 export const limits = {
   /** Body of any API request that is not an upload. */
   apiBodyBytesMax: 10 * 1024 * 1024,
+  /** Until that body has arrived. */
+  apiBodyMsMax: 60_000,
   /** Objects and lists of a request's body inside each other. */
   jsonDepthMax: 100,
   /** A machine's config as JSON: it is in every read of the machine. */
