@@ -118,6 +118,10 @@ export async function createApp(
   if (!checked.success) {
     throw new Fault('invalid', `app name "${wanted}" ${checked.error.issues[0]?.message}`)
   }
+  const taken = () =>
+    new Fault('name_taken', `Name has already been taken: ${wanted ?? 'every generated name'}`)
+  // Told before a network is made for nothing; the table decides when two ask at once.
+  if (wanted !== undefined && (await findApp(ctx, wanted))) throw taken()
   const network = await ensureNetwork(ctx, input.org.id, input.network || 'default')
   for (let attempt = 0; attempt < 20; attempt++) {
     const name = wanted ?? generatedName()
@@ -139,7 +143,7 @@ export async function createApp(
       if (wanted !== undefined) break
     }
   }
-  throw new Fault('name_taken', `Name has already been taken: ${wanted ?? 'every generated name'}`)
+  throw taken()
 }
 
 /** The first machine or release makes a pending app a deployed one. */
