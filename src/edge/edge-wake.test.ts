@@ -177,6 +177,15 @@ describe('the edge, cold', () => {
     for (const got of await Promise.all(slow)) assert.equal(got.status, 200)
   })
 
+  test('PRX-41: of an app of two none is stopped within a pass of a start', async () => {
+    const first = await world.host.add('m-pair1', { app: 'pair' })
+    const second = await world.host.add('m-pair2', { app: 'pair' })
+    const startedAt = Date.now()
+    const stopped = () => first.stops.length + second.stops.length > 0
+    await eventually('one of them rests', stopped, 5_000)
+    assert.ok(Date.now() - startedAt >= 700, 'it was up for less than the interval')
+  })
+
   test('an idle machine is suspended, or stopped when it cannot be; a busy one is left alone', async () => {
     world.host.refuseSuspend = true
     const suspend = [webService(world.host.appPort, { autostop: 'suspend' })]

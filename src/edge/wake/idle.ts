@@ -9,18 +9,22 @@ export interface Running {
   softLimit: number
   /** Known at the previous pass, and no request came since. */
   quiet: boolean
+  /** Up without a break since the previous pass. */
+  settled: boolean
 }
 
 /**
  * PRX-41 and PRX-42, for the running machines of one app in one region: the one to stop now, or undefined. Pure. A single
  * machine is stopped only when it is idle and nothing came since the previous pass: an app with a steady trickle of
- * short requests is never idle, though each look may find it so.
+ * short requests is never idle, though each look may find it so. After a start the app is left alone for a whole pass:
+ * somebody has just needed that machine, or deploys it.
  */
 export function machineToRest(running: Running[], region: string): Running | undefined {
   const kept = running
     .filter(({ row }) => row.primary_region === region)
     .map(({ row }) => minMachinesRunning(row))
   if (running.length <= Math.max(0, ...kept)) return undefined
+  if (running.some(({ settled }) => !settled)) return undefined
   const candidates = running.filter(({ row }) => autostopOfMachine(row) !== 'off')
   if (running.length === 1) {
     const [only] = candidates

@@ -27,6 +27,8 @@ export function startSleep(options: SleepOptions): { close(): void } {
   const stop = new AbortController()
   /** Requests served by each machine up to the previous pass, by server name: a new name is a new count. */
   let before = new Map<string, string>()
+  /** Machines that were up at the previous pass, with the moment since when they are. */
+  let upBefore = new Map<string, number>()
 
   async function pass(): Promise<void> {
     const slots = new Map<string, string>()
@@ -42,10 +44,14 @@ export function startSleep(options: SleepOptions): { close(): void } {
       const seen = `${now.get(machine) ?? ''}${line.server}=${line.requests};`
       now.set(machine, seen)
     }
+    const up = new Map<string, number>()
     for (const app of table.apps()) {
-      const machine = machineToRest(runningOf(app, now), options.region)
+      const running = runningOf(app, now)
+      for (const { row } of running) up.set(row.id, row.changed_at)
+      const machine = machineToRest(running, options.region)
       if (machine) rest(machine)
     }
+    upBefore = up
     for (const [machine, seen] of now) now.set(machine, `${seen}${streams.total(machine)}`)
     before = now
   }
@@ -64,6 +70,7 @@ export function startSleep(options: SleepOptions): { close(): void } {
       row: member.row,
       load: loadOf(member, options),
       softLimit: member.softLimit,
+      settled: upBefore.get(id) === member.row.changed_at,
       quiet: before.get(id) === `${counts.get(id) ?? ''}${streams.total(id)}`,
     }))
   }

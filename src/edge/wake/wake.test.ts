@@ -76,6 +76,7 @@ const running = (load: number, changes: Partial<Running> = {}, service: object =
   load,
   softLimit: 10,
   quiet: true,
+  settled: true,
   ...changes,
 })
 
@@ -91,6 +92,13 @@ test('the most restrictive service and min_machines_running keep machines up, in
   assert.equal(machineToRest([running(0, {}, kept)], 'ord'), undefined)
   assert.ok(machineToRest([running(0, {}, kept)], 'fra'))
   assert.ok(machineToRest([running(0, {}, kept), running(1, {}, kept)], 'ord'))
+})
+
+test('nothing rests in the pass after a start: neither the machine itself nor one beside it', () => {
+  const started = running(0, { settled: false })
+  assert.equal(machineToRest([started], 'ord'), undefined)
+  assert.equal(machineToRest([running(0), running(1, { settled: false })], 'ord'), undefined)
+  assert.ok(machineToRest([running(0), running(1)], 'ord'))
 })
 
 test('of several: one stops only while the rest are enough (PRX-41)', () => {
