@@ -20,6 +20,7 @@ import { imagesToKeep } from './images-to-keep.ts'
 import { LogSpool } from './logs/index.ts'
 import { recoverMachines } from './recover.ts'
 import { endRun } from './run.ts'
+import { startSchedule } from './schedule.ts'
 import { createServer } from './server.ts'
 import { openStore, type Store } from './store/index.ts'
 import { startUpkeep } from './upkeep.ts'
@@ -38,12 +39,14 @@ export async function runHost(settings: HostSettings): Promise<void> {
   await recoverMachines(agent)
   const server = await listen(settings.listen, createServer(agent, key).fetch)
   const stopUpkeep = startUpkeep(agent)
+  const stopSchedule = startSchedule(agent)
   log.info({ listen: settings.listen, runtime: agent.driver.name }, 'host is ready')
   const signal = await Promise.race(
     ['SIGTERM', 'SIGINT'].map((name) => once(process, name).then(() => name)),
   )
   log.info({ signal }, 'host ends; its machines keep running')
   stopUpkeep()
+  stopSchedule()
   server.close()
   server.closeAllConnections()
   agent.mode = 'closed'

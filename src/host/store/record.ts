@@ -26,6 +26,8 @@ export interface MachineRecord {
   /** It ran when the host was taken down: it starts again with the host. */
   startWithHost: boolean
   lastError: string | null
+  /** When the schedule starts it next, and which schedule that was reckoned from. MCH-78. */
+  nextRun?: { schedule: string; at: number }
   createdAt: number
   updatedAt: number
   changedAt: number
