@@ -100,7 +100,12 @@ test('volumes create, get, list: with every key, null where nothing was said', a
     list.map(({ id }) => id),
     [volume['id']],
   )
-  assert.equal((await made(root, createRequest({ size_gb: 0 })))['size_gb'], 3, 'CONF-5')
+  const other = createRequest({ name: 'other', size_gb: 0 })
+  assert.equal((await made(root, other))['size_gb'], 3, 'CONF-5')
+  // What a client sends when it scales up.
+  await call(`PUT ${root}/${String(volume['id'])}/extend`, { size_gb: 4 })
+  assert.equal((await made(root, createRequest({ size_gb: 0 })))['size_gb'], 4)
+  assert.equal((await made(root, createRequest({ size_gb: null })))['size_gb'], 3, 'CONF-5')
 })
 
 test('VOL-6: a client asks for unique zones with every volume: two zones, and a third volume all the same', async () => {

@@ -41,7 +41,7 @@ export const volumeInputSchema = z.object({
     .string()
     .regex(/^[a-z0-9_]{1,30}$/, 'must be 1 to 30 lowercase letters, digits and underscores'),
   region: z.string().nullish(),
-  /** CONF-5: 3 GB when omitted, which some clients write as 0. VOL-2: 1 to 500. */
+  /** CONF-5: 3 GB when omitted; 0 is as large as the app's largest of this name. VOL-2: 1 to 500. */
   size_gb: z.int().min(0).max(500).nullish(),
   encrypted: z.boolean().nullish(),
   snapshot_retention: z.int().min(1).max(60).nullish(),

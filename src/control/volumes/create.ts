@@ -84,9 +84,26 @@ async function wantedVolume(
     return { input, source, sourceHost: hostId }
   }
   const input = parsed(volumeInputSchema, given)
-  if (!input.snapshot_id) return { input: { ...input, size_gb: input.size_gb || sizeGbDefault } }
+  if (!input.snapshot_id) return { input: { ...input, size_gb: await sizeFor(ctx, app, input) } }
   const { source } = await findSourceSnapshot(ctx, { app, id: input.snapshot_id, mayRead })
   return { input: { ...input, size_gb: sizeFrom(source, input.size_gb || source.size_gb) }, source }
+}
+
+/**
+ * CONF-5. A 0 is what clients send when they scale and know no size: then the volume is as large as the largest of its
+ * name, as that one's data needs it.
+ */
+async function sizeFor(ctx: ControlContext, app: AppRecord, input: VolumeInput): Promise<number> {
+  if (input.size_gb) return input.size_gb
+  if (input.size_gb !== 0) return sizeGbDefault
+  const { largest } = await ctx.db
+    .selectFrom('volume_placements')
+    .select((eb) => eb.fn.max('size_gb').as('largest'))
+    .where('app_id', '=', app.id)
+    .where('name', '=', input.name)
+    .where('status', '=', 'placed')
+    .executeTakeFirstOrThrow()
+  return largest ?? sizeGbDefault
 }
 
 /** VOL-15: never smaller than what goes into it. */

@@ -5,7 +5,6 @@ import type { ControlContext } from '../context.ts'
 import { callHost } from '../hosts/index.ts'
 import {
   isDestroyed,
-  markLeaving,
   placementOf,
   placementsOf,
   rememberVolume,
@@ -25,10 +24,17 @@ export async function listVolumes(ctx: ControlContext, app: AppRecord): Promise<
   const byId = new Map(lists.flat().map((volume) => [volume.id, volume]))
   for (const row of rows) {
     const volume = byId.get(row.volume_id)
-    if (volume && isDestroyed(volume) && row.status === 'placed') await markLeaving(ctx, volume.id)
+    if (volume?.host_status === 'ok' && hasChanged(volume, row)) await rememberVolume(ctx, volume)
   }
   return rows.map((row) => byId.get(row.volume_id)).filter((volume) => volume !== undefined)
 }
+
+/** A list is asked for often: only what is worth knowing of a silent host's volume is written down again. */
+const hasChanged = (now: Volume, { last_known: last, status }: VolumePlacement): boolean =>
+  (isDestroyed(now) && status === 'placed') ||
+  now.state !== last?.state ||
+  now.size_gb !== last.size_gb ||
+  now.attached_machine_id !== last.attached_machine_id
 
 async function listOnHost(
   ctx: ControlContext,

@@ -172,6 +172,26 @@ test('VOL-14: a destroyed volume is forgotten when its host has neither it nor a
   assert.deepEqual(await listVolumes(ctx, app), [])
 })
 
+test('VOL-18: what a list has shown is what a silent host is shown with later', async () => {
+  const { ctx } = control
+  const { id } = await make()
+  const host = hostOf(id)
+  Object.assign(host.volumes.get(id) as Volume, { size_gb: 7, attached_machine_id: 'm1' })
+  await listVolumes(ctx, app)
+  await host.setReachable(false)
+  try {
+    const [shown] = await listVolumes(ctx, app)
+    assert.deepEqual(
+      [shown?.size_gb, shown?.attached_machine_id, shown?.host_status],
+      [7, 'm1', 'unreachable'],
+    )
+    await listVolumes(ctx, app)
+  } finally {
+    await host.setReachable(true)
+  }
+  assert.equal((await listVolumes(ctx, app))[0]?.host_status, 'ok')
+})
+
 test('a destroy that control did not live to write down is seen at the next look', async () => {
   const { ctx } = control
   const { id } = await make()
