@@ -25,6 +25,7 @@ import {
   changeVolume,
   createVolume,
   destroyVolume,
+  dropVolume,
   dropVolumesOfApp,
   extendVolume,
   inBackground,
@@ -88,9 +89,13 @@ function volumes(routes: Hono, agent: Agent): void {
     const { data } = await readJson(context, volumeExtendSchema)
     return context.json(await extendVolume(agent, context.req.param('id'), data.size_gb))
   })
-  routes.delete('/v1/volumes/:id', async (context) =>
-    context.json(await destroyVolume(agent, context.req.param('id'))),
-  )
+  routes.delete('/v1/volumes/:id', async (context) => {
+    const id = context.req.param('id')
+    if (context.req.query('now') !== 'true') return context.json(await destroyVolume(agent, id))
+    dropVolume(agent, id)
+    inBackground(agent, id, () => keepVolumes(agent))
+    return context.json(ok)
+  })
 }
 
 function snapshots(routes: Hono, agent: Agent): void {

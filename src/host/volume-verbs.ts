@@ -3,7 +3,7 @@ import type { HostVolumeCreate } from '#spec/host-api.ts'
 import type { Volume, VolumeChange, VolumeExtended } from '#spec/volume.ts'
 import type { Agent } from './agent.ts'
 import { beginSnapshot, requireSnapshot } from './snapshot-verbs.ts'
-import type { VolumeRecord } from './store/index.ts'
+import type { SnapshotRecord, VolumeRecord } from './store/index.ts'
 import { beginFill } from './volume-fill.ts'
 import { isOfApp, requireUsable, saveVolume, showVolume } from './volume-present.ts'
 
@@ -165,16 +165,36 @@ export async function destroyVolume(agent: Agent, id: string): Promise<Volume> {
 
 /** VOL-11: an app that is deleted takes its volumes and snapshots with it at once, as soon as no machine has them. */
 export function dropVolumesOfApp(agent: Agent, app: string): void {
+  drop(agent, {
+    volumes: agent.store.volumes.all().filter((record) => isOfApp(record, app)),
+    snapshots: agent.store.snapshots.all().filter((record) => isOfApp(record, app)),
+  })
+}
+
+/**
+ * One volume of an app that was deleted while this host was away, or that its maker gave up: it and its snapshots, which may
+ * be all that is left of it.
+ * @throws Fault `not_found` when there is nothing
+ */
+export function dropVolume(agent: Agent, id: string): void {
+  const found = agent.store.volumes.find(id)
+  const snapshots = agent.store.snapshots.ofVolume(id)
+  if (!found && snapshots.length === 0) agent.store.volumes.get(id)
+  drop(agent, { volumes: found ? [found] : [], snapshots })
+}
+
+function drop(
+  agent: Agent,
+  { volumes, snapshots }: { volumes: VolumeRecord[]; snapshots: SnapshotRecord[] },
+): void {
   const destroyAt = agent.clock.now()
   agent.store.transaction(() => {
-    for (const record of agent.store.volumes.all().filter((record) => isOfApp(record, app))) {
+    for (const record of volumes) {
       const volume: Volume = { ...record.volume, state: 'pending_destroy' }
       saveVolume(agent, { ...record, volume, destroyAt })
       agent.fills.get(volume.id)?.abort()
     }
-    for (const record of agent.store.snapshots.all().filter((record) => isOfApp(record, app))) {
-      agent.store.snapshots.save({ ...record, expiresAt: 0 })
-    }
+    for (const record of snapshots) agent.store.snapshots.save({ ...record, expiresAt: 0 })
   })
 }
 

@@ -276,6 +276,30 @@ test('VOL-11: destroyed ones are there for a day, snapshots until their time; an
   assert.deepEqual([host.agent.volumes.list(), host.agent.volumes.snapshots.list()], [[], []])
 })
 
+test('VOL-11: one volume goes at once with its snapshots, also when they are all that is left of it', async (t) => {
+  const host = await openDiskHost(t)
+  const pass = shiftClock(host)
+  const now = (id: string) => host.call('DELETE', `/v1/volumes/${id}?now=true`)
+  for (const id of ['vol_1', 'vol_2', 'vol_3']) {
+    await makeNoted(host, id)
+    await takeSnapshot(host, id, `vs_${id}`)
+    await host.call('PUT', `/v1/volumes/${id}`, { auto_backup_enabled: false })
+    await host.agent.volumes.unmount(id)
+  }
+  await host.call('DELETE', '/v1/volumes/vol_2')
+  pass(25 * hourMs)
+  await upkeep(host.agent)
+  assert.equal((await host.call<Snapshot>('GET', '/v1/snapshots/vs_vol_2')).status, 'created')
+  await now('vol_1')
+  await now('vol_2')
+  await host.agent.background.idle()
+  assert.deepEqual(host.agent.volumes.list(), ['vol_3'])
+  assert.deepEqual(host.agent.volumes.snapshots.list(), ['vs_vol_3'])
+  for (const id of ['vol_1', 'vol_2', 'vol_never']) {
+    await assert.rejects(now(id), fault('not_found').check)
+  }
+})
+
 test('VOL-14: once a day, when something was written, unless it is switched off', async (t) => {
   const host = await openDiskHost(t)
   const pass = shiftClock(host)
@@ -311,11 +335,11 @@ test('VOL-10: a volume that is nearly full grows up to its limit, or the machine
   }
   assert.equal(await grown(), 1)
   execFileSync('fallocate', ['-l', '600M', join(path, 'data')])
-  const { freeBytes } = host.agent.volumes
-  host.agent.volumes.freeBytes = async () => 1000
+  const { volumes } = host.agent
+  host.agent.volumes = { ...volumes, freeBytes: async () => 1000 }
   assert.equal(await grown(), 1)
   assert.equal(await grown(), 1)
-  host.agent.volumes.freeBytes = freeBytes
+  host.agent.volumes = volumes
   assert.equal(await grown(), 2)
   assert.equal(await grown(), 2, 'its limit')
   const { events } = await host.call('GET', `/v1/machines/${id}`)
@@ -338,19 +362,26 @@ async function eachStep(
     await makeNoted(host, 'vol_1')
     const { agent } = host
     let steps = 0
-    const before = <A extends unknown[], R>(act: (...args: A) => R) => {
-      return (...args: A): R => {
-        if (++steps === n) host.crash()
-        if (steps >= n) throw new Error('the process is dead')
-        return act(...args)
-      }
-    }
+    /** Dies before the n-th call of these. */
+    const dying = <T extends object>(parts: T, names: readonly (keyof T)[]): T =>
+      new Proxy(parts, {
+        get(target, name) {
+          const value: unknown = Reflect.get(target, name)
+          if (typeof value !== 'function') return value
+          const act = value.bind(target) as (...args: unknown[]) => unknown
+          if (!names.includes(name as keyof T)) return act
+          return (...args: unknown[]) => {
+            if (++steps === n) host.crash()
+            if (steps >= n) throw new Error('the process is dead')
+            return act(...args)
+          }
+        },
+      })
     const { volumes, store } = agent
-    store.volumes.save = before(store.volumes.save.bind(store.volumes))
-    store.snapshots.save = before(store.snapshots.save.bind(store.snapshots))
-    volumes.extend = before(volumes.extend)
-    volumes.fillFrom = before(volumes.fillFrom)
-    volumes.snapshots.take = before(volumes.snapshots.take)
+    store.volumes = dying(store.volumes, ['save'])
+    store.snapshots = dying(store.snapshots, ['save'])
+    const snapshots = dying(volumes.snapshots, ['take'])
+    agent.volumes = dying({ ...volumes, snapshots }, ['extend', 'fillFrom'])
     const promised = await scenario.act(host).then(
       () => true,
       () => false,
