@@ -76,7 +76,8 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
       exitCode: 143,
       signal: 15,
     })
-    const second = await sh('trap "exit 5" USR1; while :; do sleep 0.02; done')
+    const second = await sh('trap "exit 5" USR1; echo ready; while :; do sleep 0.02; done')
+    while (second.text() !== 'ready\n') await systemClock.sleep(5)
     await exec(second, 'kill -USR1 1')
     assert.equal((await second.guest.exited).exitCode, 5)
   })
@@ -322,9 +323,9 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
   })
 
   test('/.fly/api reaches the host, and answers clearly where there is nothing', async () => {
-    const ask = async () => {
+    const ask = async (request = 'GET / HTTP/1.0\r\n\r\n') => {
       const connection = await dialUnix(join(root, '.fly/api'))
-      connection.write('GET / HTTP/1.0\r\n\r\n')
+      if (request) connection.write(request)
       const answer = collect(connection, 10_000)
       await answer.ended
       return answer.text()
@@ -345,7 +346,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     assert.equal(await ask(), 'heard 18 bytes')
     first.guest.close()
     await systemClock.sleep(50)
-    assert.match(await ask(), /503[^]*the host is not there now/)
+    assert.match(await ask(''), /503[^]*the host is not there now/)
     const second = listenTo(first.box)
     open.push({ box: first.box, heard: second })
     await second.guest.connected(5_000)

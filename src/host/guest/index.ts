@@ -13,3 +13,5 @@ export type {
   Welcome,
 } from './messages.ts'
 export type { GuestProcess } from './streams.ts'
+export { guestKernel } from './kernel.ts'
+export type { GuestKernel, KernelOptions } from './kernel.ts'

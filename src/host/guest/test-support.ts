@@ -73,7 +73,7 @@ export interface Heard {
   outputs: GuestOutput[]
   exits: GuestExit[]
   notes: string[]
-  text(stream?: 'stdout' | 'stderr'): string
+  text: (stream?: 'stdout' | 'stderr') => string
 }
 
 /** A host for a box, that keeps what it hears. */

@@ -1,0 +1,155 @@
+import { createHash } from 'node:crypto'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { zstdDecompressSync } from 'node:zlib'
+import { z } from 'zod'
+import { Fault } from '#core/fault.ts'
+import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
+import { runOk } from '#sys/process.ts'
+import { initramfs } from './initramfs.ts'
+import { inLoadOrder, moduleName, wantedModules } from './modules.ts'
+
+export interface GuestKernel {
+  /** e.g. `6.1.0-56-amd64`. */
+  release: string
+  /** Of the Debian package. */
+  packageDigest: string
+  /** A bzImage on x86, an Image on ARM. */
+  kernelPath: string
+  initramfsPath: string
+  /** Of kernel and initramfs together: a snapshot belongs to one. */
+  digest: string
+}
+
+export interface KernelOptions {
+  /** Kept from one start to the next; may be removed whole at any time. */
+  cacheDir: string
+  /** PID 1. */
+  initPath: string
+}
+
+const recordSchema = z.object({
+  release: z.string(),
+  package: z.string(),
+  packageDigest: z.string(),
+  /** In load order. */
+  modules: z.array(z.string()),
+})
+type KernelRecord = z.infer<typeof recordSchema>
+
+const downloadTimeoutMs = 300_000
+const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex')
+const debianCpu = process.arch === 'arm64' ? 'arm64' : 'amd64'
+
+/** Debian's generic kernel, fetched and unpacked once, and an initramfs for the PID 1 of now. Never installs anything. */
+export async function guestKernel(options: KernelOptions): Promise<GuestKernel> {
+  mkdirSync(options.cacheDir, { recursive: true })
+  const dir = join(options.cacheDir, 'kernel')
+  const record = readRecord(dir) ?? (await fetchKernel(options.cacheDir, dir))
+  const modules = record.modules.map((name) => ({
+    name,
+    content: readFileSync(join(dir, 'modules', `${name}.ko`)),
+  }))
+  const image = initramfs({ init: readFileSync(options.initPath), modules })
+  const imageDigest = sha256(image)
+  const initramfsPath = join(options.cacheDir, `initramfs-${imageDigest.slice(0, 16)}.cpio`)
+  if (!existsSync(initramfsPath)) writeFileAtomic(initramfsPath, image)
+  return {
+    release: record.release,
+    packageDigest: record.packageDigest,
+    kernelPath: join(dir, 'vmlinuz'),
+    initramfsPath,
+    digest: sha256(Buffer.from(`${record.packageDigest} ${imageDigest}`)),
+  }
+}
+
+function readRecord(dir: string): KernelRecord | undefined {
+  return recordSchema.safeParse(readJsonFile(join(dir, 'kernel.json'))).data
+}
+
+/** The package that the name `linux-image-amd64` stands for today. */
+async function realPackage(): Promise<string> {
+  const name = `linux-image-${debianCpu}`
+  const words = await runOk('apt-cache', ['depends', '--important', name])
+  const found = /Depends: (linux-image-[0-9][^\s]*)/.exec(words)?.[1]
+  if (found) return found
+  throw new Fault(
+    'native_failed',
+    `apt knows no ${name}; update its lists (apt-get update) and try again`,
+  )
+}
+
+/** Makes `dir` whole beside its place and moves it there: a fetch that is cut short leaves nothing that counts. */
+async function fetchKernel(cacheDir: string, dir: string): Promise<KernelRecord> {
+  const work = mkdtempSync(join(cacheDir, 'fetch-'))
+  try {
+    const name = await realPackage()
+    await runOk('apt-get', ['download', '-q', '-o', 'APT::Sandbox::User=root', name], {
+      cwd: work,
+      timeoutMs: downloadTimeoutMs,
+    })
+    const file = readdirSync(work).find((entry) => entry.endsWith('.deb'))
+    if (!file) throw new Fault('native_failed', `apt-get download brought no file for ${name}`)
+    const tree = join(work, 'tree')
+    await runOk('dpkg-deb', ['-x', join(work, file), tree], { timeoutMs: downloadTimeoutMs })
+    const made = join(work, 'kernel')
+    const record = await pickFrom(tree, made, {
+      name,
+      digest: sha256(readFileSync(join(work, file))),
+    })
+    rmSync(dir, { recursive: true, force: true })
+    renameSync(made, dir)
+    return record
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+async function pickFrom(
+  tree: string,
+  made: string,
+  from: { name: string; digest: string },
+): Promise<KernelRecord> {
+  mkdirSync(join(made, 'modules'), { recursive: true })
+  const kernel = readdirSync(join(tree, 'boot')).find((name) => name.startsWith('vmlinuz-'))
+  if (!kernel) throw new Fault('native_failed', `the package ${from.name} holds no kernel`)
+  copyFileSync(join(tree, 'boot', kernel), join(made, 'vmlinuz'))
+  const release = kernel.slice('vmlinuz-'.length)
+  const folder = [`usr/lib/modules/${release}`, `lib/modules/${release}`]
+    .map((path) => join(tree, path))
+    .find((path) => existsSync(path))
+  if (!folder) throw new Fault('native_failed', `the package ${from.name} holds no modules`)
+  const files = new Map<string, string>()
+  for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
+    if (/\.ko(\.(xz|zst))?$/.test(path)) files.set(moduleName(path), join(folder, path))
+  }
+  const modules = await inLoadOrder(wantedModules, async (name) => readModule(files.get(name)))
+  for (const { name, content } of modules)
+    writeFileAtomic(join(made, 'modules', `${name}.ko`), content)
+  const record = {
+    release,
+    package: from.name,
+    packageDigest: from.digest,
+    modules: modules.map(({ name }) => name),
+  }
+  writeFileAtomic(join(made, 'kernel.json'), JSON.stringify(record))
+  return record
+}
+
+/** Debian 12 ships modules as they are, later releases compress them. */
+async function readModule(path: string | undefined): Promise<Buffer | undefined> {
+  if (path === undefined) return undefined
+  if (path.endsWith('.zst')) return zstdDecompressSync(readFileSync(path))
+  if (!path.endsWith('.xz')) return readFileSync(path)
+  await runOk('xz', ['--decompress', path])
+  return readFileSync(path.slice(0, -'.xz'.length))
+}
