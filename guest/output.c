@@ -31,6 +31,8 @@ static uint8_t ring[RING];
 static struct segment segments[SEGMENTS];
 static unsigned first, count, sent; /* `sent` of the `count` segments from `first` on are on their way. */
 static uint64_t head, tail, lost;
+/* On the way to this host. What was dropped on its way counts until the host has answered for it. */
+static uint64_t in_flight, dropped_bytes, dropped_end;
 static int64_t progress_at;
 
 static struct segment *segment_at(unsigned index) { return &segments[(first + index) % SEGMENTS]; }
@@ -73,6 +75,10 @@ static void make_room(void) {
   if (has_room() || now_ms() - progress_at < STALL_MS) return;
   while (count && (RING - (tail - head) < RING / 4 || count > SEGMENTS * 3 / 4)) {
     lost += segment_at(0)->length;
+    if (sent) {
+      dropped_bytes += segment_at(0)->length;
+      dropped_end = segment_at(0)->offset + segment_at(0)->length;
+    }
     drop_first();
   }
 }
@@ -112,7 +118,8 @@ void output_open(int out, int err) {
 }
 
 void output_prepare(void) {
-  while (sent < count && link_has_room() && segment_at(sent)->offset - head < WINDOW) {
+  while (sent < count && link_has_room() && in_flight < WINDOW) {
+    in_flight += segment_at(sent)->length;
     send_segment(segment_at(sent++));
   }
   if (has_room()) {
@@ -125,13 +132,22 @@ void output_prepare(void) {
 }
 
 void output_acked(uint64_t offset) {
+  if (dropped_bytes && dropped_end <= offset) {
+    in_flight -= dropped_bytes;
+    dropped_bytes = 0;
+  }
   while (count && segment_at(0)->offset + segment_at(0)->length <= offset) {
+    if (sent) in_flight -= segment_at(0)->length;
     drop_first();
     progress_at = now_ms();
   }
 }
 
-void output_again(void) { sent = 0; }
+void output_again(void) {
+  sent = 0;
+  in_flight = dropped_bytes = 0;
+}
+
 bool output_ended(void) { return sources[0] < 0 && sources[1] < 0; }
 bool output_all_sent(void) { return sent == count; }
 struct output_place output_place(void) { return (struct output_place){head, tail, lost}; }
