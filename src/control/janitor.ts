@@ -2,7 +2,12 @@ import { messageOf } from '#core/fault.ts'
 import { getAppById } from './apps/index.ts'
 import type { ControlContext } from './context.ts'
 import { interruptAbandoned } from './deploy/index.ts'
-import { appsWithStaleSecrets, destroyAbandoned, pushSecrets } from './machines/index.ts'
+import {
+  appsWithStaleSecrets,
+  destroyAbandoned,
+  pushSecrets,
+  standbyKeeper,
+} from './machines/index.ts'
 import { destroyAbandonedVolumes, forgetRemovedVolumes } from './volumes/index.ts'
 
 const roundMs = 2_000
@@ -16,10 +21,12 @@ const forgetEveryMs = 10 * 60_000
  */
 export async function startJanitor(ctx: ControlContext): Promise<void> {
   let forgetAt = 0
+  const keepStandbys = standbyKeeper(ctx)
   while (!ctx.stopping.aborted) {
     await attempt(ctx, 'hosts', () => ctx.hosts.flush())
     await attempt(ctx, 'machines', () => destroyAbandoned(ctx))
     await attempt(ctx, 'releases', () => interruptAbandoned(ctx))
+    await attempt(ctx, 'standbys', keepStandbys)
     await attempt(ctx, 'volumes', () => destroyAbandonedVolumes(ctx))
     if (ctx.clock.now() >= forgetAt) {
       forgetAt = ctx.clock.now() + forgetEveryMs

@@ -209,6 +209,11 @@ function act(host: FakeHost, request: http.IncomingMessage, body: unknown): unkn
   const machine = host.machines.get(id)
   if (!machine) throw new Fault('not_found', `machine not found: ${id}`)
   if (verb === undefined) return actOnMachine(machine, request.method ?? '', body)
+  if (verb === 'start' || verb === 'stop') {
+    const source = request.headers['x-hangar-source'] as 'user' | 'flyd'
+    const status = verb === 'start' ? 'starting' : 'stopping'
+    machine.events.unshift({ id: ulid(), type: verb, status, source, timestamp: Date.now() })
+  }
   const nonce = request.headers['fly-machine-lease-nonce']
   return verbOnMachine(machine, { verb, key, method: request.method ?? '', body, url, nonce })
 }

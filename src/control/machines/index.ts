@@ -29,5 +29,6 @@ export {
   type MachineFilter,
 } from './read.ts'
 export { appsWithStaleSecrets, pushSecrets } from './secrets-push.ts'
+export { hostLostMsMin, standbyKeeper } from './standbys.ts'
 export { checkImageAccess, describeIssue, ownRepository } from './validate.ts'
 export { waitMachine, type WaitOptions } from './wait.ts'
