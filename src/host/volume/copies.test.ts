@@ -133,7 +133,10 @@ test('VOL-2: killed at any step of an extension, the next one ends it with the d
     () => writeFileSync(join(folder, 'grow'), ''),
     () => execFileSync('truncate', ['-s', '2G', join(folder, 'disk.img')]),
     () => execFileSync('e2fsck', ['-fp', join(folder, 'disk.img')], { stdio: 'ignore' }),
-    () => execFileSync('resize2fs', [join(folder, 'disk.img')], { stdio: 'ignore' }),
+    () => {
+      execFileSync('e2fsck', ['-fp', join(folder, 'disk.img')], { stdio: 'ignore' })
+      execFileSync('resize2fs', [join(folder, 'disk.img')], { stdio: 'ignore' })
+    },
   ]
   for (const step of steps) {
     step()

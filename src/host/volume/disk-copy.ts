@@ -1,4 +1,4 @@
-import { writeFile, rm } from 'node:fs/promises'
+import { rm, stat, writeFile } from 'node:fs/promises'
 import { Fault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import { lockArgs, longTimeoutMs, runLocked } from './disk-programs.ts'
@@ -6,6 +6,8 @@ import { run } from '#sys/process.ts'
 
 /** Shares the blocks where the file system can, otherwise copies those that were written. */
 const copyWords = ['cp', '--reflink=auto', '--sparse=always', '--no-target-directory']
+/** What is copied while writers stand still, without copy-on-write: more would hardly fit in the limit. */
+const frozenBytesMax = 4 * 1024 ** 3
 
 interface Copy {
   /** Folders of the two disks: who only reads one shares its lock. */
@@ -36,13 +38,16 @@ export async function copyCold(copy: Copy, signal: AbortSignal): Promise<boolean
 
 /**
  * The file system stands still only inside of this program, which thaws it however the copy ends, also when the host
- * process dies meanwhile. $1 the mount point, $2 the limit in seconds, then the copy.
+ * process dies meanwhile. $1 the mount point, $2 the disk, $3 the copy, $4 how many seconds it may take without
+ * copy-on-write, 0 for none.
  */
 const frozenScript = `
-  point=$1; limit=$2; shift 2
+  point=$1
   fsfreeze --freeze "$point" || exit 1
   trap 'fsfreeze --unfreeze "$point"' EXIT
-  timeout --kill-after=1 "$limit" "$@"
+  cp --reflink=always --no-target-directory "$2" "$3" 2>/dev/null && exit 0
+  [ "$4" -gt 0 ] || exit 124
+  timeout --kill-after=1 "$4" cp --sparse=always --no-target-directory "$2" "$3"
 `
 
 const timeoutCode = 124
@@ -55,23 +60,25 @@ const killedCode = 137
  * @throws Fault `precondition_failed` when it did not fit in the limit
  */
 export async function copyFrozen(copy: Copy & { point: string; marker: string }): Promise<void> {
-  const { point, marker } = copy
+  const { point, marker, disk } = copy
   // What no file uses any more need not be copied.
   await run('fstrim', [point], { timeoutMs: limits.volumeFreezeMsMax })
+  const bytes = (await stat(disk)).blocks * 512
+  const seconds = bytes > frozenBytesMax ? 0 : limits.volumeFreezeMsMax / 1000
   await writeFile(marker, '')
   try {
-    const seconds = String(limits.volumeFreezeMsMax / 1000)
-    const script = ['bash', '-c', frozenScript, 'copy-frozen', point, seconds]
-    const words = [...script, ...copyWords, copy.disk, copy.target]
-    const locked = ['flock', ...lockArgs(copy.targetFolder, 'exclusive'), ...words]
-    const { code, stderr } = await runLocked(copy.folder, locked, { kind: 'shared' })
+    const script = ['bash', '-c', frozenScript, 'copy-frozen', point, disk, copy.target]
+    const locked = ['flock', ...lockArgs(copy.targetFolder, 'exclusive'), ...script]
+    const { code, stderr } = await runLocked(copy.folder, [...locked, String(seconds)], {
+      kind: 'shared',
+    })
     if (code === timeoutCode || code === killedCode) {
       throw new Fault(
         'precondition_failed',
-        `${copy.disk} has too much data to be copied while its writers stand still for at most ${seconds} s, and the host's file system has no copy-on-write; stop the machine and try again, or keep volumes on XFS or Btrfs`,
+        `the ${Math.ceil(bytes / 1024 ** 2)} MB of ${disk} cannot be copied while its writers stand still, for at most ${limits.volumeFreezeMsMax / 1000} s, and the host's file system has no copy-on-write; stop the machine and try again, or keep the host's folder on XFS or Btrfs`,
       )
     }
-    if (code !== 0) throw new Fault('native_failed', `cannot copy ${copy.disk}: ${stderr.trim()}`)
+    if (code !== 0) throw new Fault('native_failed', `cannot copy ${disk}: ${stderr.trim()}`)
   } finally {
     await thaw(point, marker)
   }

@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises'
+import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { run, runOk, type RunOptions, type RunResult } from '#sys/process.ts'
 
@@ -8,6 +9,8 @@ export const longTimeoutMs = 10 * commandTimeoutMs
 /** What a host process that was killed had begun is waited for, and holds its lock until it ends. */
 const lockWaitSeconds = 120
 const lockBusyCode = 75
+const growTriesMax = 8
+const growRetryMs = 25
 
 export const gibibyte = 1024 ** 3
 
@@ -100,10 +103,16 @@ export async function growMounted(disk: string): Promise<boolean> {
   const [device] = found.trim().split('\n')
   if (!device) throw new Fault('native_failed', `${disk} is mounted but on no loop device`)
   await runOk('losetup', ['-c', device], options)
-  const result = await run('resize2fs', [device], { timeoutMs: longTimeoutMs })
-  if (result.code === 0) return true
-  if (/Permission denied|Operation not permitted/.test(result.stderr)) return false
-  throw new Fault('native_failed', `resize2fs ${device} failed: ${result.stderr.trim()}`)
+  for (let tries = 1; ; tries++) {
+    const result = await run('resize2fs', [device], { timeoutMs: longTimeoutMs })
+    if (result.code === 0) return true
+    if (/Permission denied|Operation not permitted/.test(result.stderr)) return false
+    // It may have read the superblock while the kernel wrote it, and then finds its checksum wrong.
+    if (tries >= growTriesMax) {
+      throw new Fault('native_failed', `resize2fs ${device} failed: ${result.stderr.trim()}`)
+    }
+    await systemClock.sleep(growRetryMs * tries)
+  }
 }
 
 /** Makes a file at least this long; what is new reads as zeros and takes no space. */
