@@ -3,7 +3,15 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
-import { countsSwap, findCgroups, isFrozen, oomKills, processesOf, useOf } from './cgroup.ts'
+import {
+  countsSwap,
+  findCgroups,
+  isFrozen,
+  oomKills,
+  processesOf,
+  removeCgroup,
+  useOf,
+} from './cgroup.ts'
 import { parseSocketAddress } from './processes.ts'
 
 /** The files of version 2, on a kernel that may have version 1. */
@@ -29,6 +37,27 @@ test('version 2 is one tree', (t) => {
   assert.equal(useOf(tree, '/host/none'), undefined)
   assert.equal(isFrozen(tree, '/host/m1'), true)
   assert.equal(isFrozen(tree, '/host/none'), false)
+})
+
+test('version 1 is what is mounted: a folder left over by an unmount is not waited for', async (t) => {
+  const mount = mkdtempSync(join(tmpdir(), 'hangar-cgroup-'))
+  t.after(() => rmSync(mount, { recursive: true }))
+  const mountInfo = [
+    `25 20 0:22 / ${mount} ro,nosuid - tmpfs tmpfs ro,mode=755`,
+    `26 25 0:23 / ${mount}/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct`,
+    `27 25 0:24 / ${mount}/memory rw - cgroup cgroup rw,memory`,
+    `28 25 0:25 / ${mount}/unified rw - cgroup2 cgroup2 rw`,
+    '29 25 0:26 / /elsewhere/pids rw - cgroup cgroup rw,pids',
+    '',
+  ].join('\n')
+  const tree = findCgroups(mount, mountInfo)
+  assert.deepEqual(tree, { version: 1, mount, controllers: ['cpu,cpuacct', 'memory', 'unified'] })
+  // A file in it keeps an ordinary folder from being removed as a group would be.
+  mkdirSync(join(mount, 'left/host/m1'), { recursive: true })
+  writeFileSync(join(mount, 'left/host/m1/tasks'), '')
+  const begun = performance.now()
+  assert.equal(await removeCgroup(tree, 'host/m1', 3_000), true)
+  assert.ok(performance.now() - begun < 1_000)
 })
 
 test('addresses of sockets read as people write them', () => {

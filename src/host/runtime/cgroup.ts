@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { systemClock } from '#core/clock.ts'
 import { readTextFile } from '#sys/files.ts'
 
@@ -11,11 +11,27 @@ import { readTextFile } from '#sys/files.ts'
 export interface CgroupTree {
   version: 1 | 2
   mount: string
+  /** Version 1: the folders in it that are trees, such as `memory` and, beside them, `unified`. A folder whose mount is gone is none of them. */
+  controllers: string[]
 }
 
-/** What the machine's kernel offers. `mount` is an argument for tests. */
-export function findCgroups(mount = '/sys/fs/cgroup'): CgroupTree {
-  return { version: existsSync(join(mount, 'cgroup.controllers')) ? 2 : 1, mount }
+/** What the machine's kernel offers. The arguments are for tests. */
+export function findCgroups(
+  mount = '/sys/fs/cgroup',
+  mountInfo = readFileSync('/proc/self/mountinfo', 'utf8'),
+): CgroupTree {
+  const version = existsSync(join(mount, 'cgroup.controllers')) ? 2 : 1
+  return { version, mount, controllers: version === 2 ? [] : controllersIn(mount, mountInfo) }
+}
+
+/** proc_pid_mountinfo(5): the fifth field is the place, the type follows the lone dash. */
+function controllersIn(mount: string, mountInfo: string): string[] {
+  const trees = mountInfo.split('\n').flatMap((line) => {
+    const [before = '', after = ''] = line.split(' - ')
+    const place = before.split(' ')[4] ?? ''
+    return /^cgroup2? /.test(after) && dirname(place) === mount ? [basename(place)] : []
+  })
+  return [...new Set(trees)]
 }
 
 /** Whether a swap limit can be set; a kernel booted without swap accounting refuses one under version 1. */
@@ -30,8 +46,9 @@ function folder(tree: CgroupTree, controller: string, path: string): string {
 /** Every folder of a group that exists. */
 function folders(tree: CgroupTree, path: string): string[] {
   if (tree.version === 2) return [folder(tree, '', path)].filter((name) => existsSync(name))
-  const controllers = existsSync(tree.mount) ? readdirSync(tree.mount) : []
-  return controllers.map((name) => join(tree.mount, name, path)).filter((name) => existsSync(name))
+  return tree.controllers
+    .map((name) => join(tree.mount, name, path))
+    .filter((name) => existsSync(name))
 }
 
 /**
