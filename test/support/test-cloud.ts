@@ -97,6 +97,8 @@ export async function startTestCloud(options: {
   name: string
   images: readonly string[]
   autostopIntervalMs?: number
+  /** More for `hangar up`. */
+  upArgs?: readonly string[]
 }): Promise<TestCloud> {
   const home = mkdtempSync(`/tmp/hangar-${options.name}-`)
   const images = await startTestImages({ names: options.images })
@@ -109,7 +111,7 @@ export async function startTestCloud(options: {
       `autostop_interval_ms = ${options.autostopIntervalMs ?? 300_000}`,
     ].join('\n'),
   )
-  const up = await runHangar(home, ['up'])
+  const up = await runHangar(home, ['up', ...(options.upArgs ?? [])])
   if (up.code !== 0) {
     await runHangar(home, ['destroy', '--yes'])
     await images.close()
