@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { Fault } from '#core/fault.ts'
 import { readJsonFile, readTextFile } from '#sys/files.ts'
+import { readLogin } from './login-file.ts'
 
 /** Where the cloud answers and with which token we speak. */
 export interface Place {
@@ -50,10 +51,12 @@ export function chosenPort(home: string, name: string): number | undefined {
   return typeof port === 'number' ? port : undefined
 }
 
-/** The token: flag, FLY_ACCESS_TOKEN, FLY_API_TOKEN, then `$HANGAR_HOME/token`. SEC-21. */
+/** The token: flag, FLY_ACCESS_TOKEN, FLY_API_TOKEN, the kept login, then `$HANGAR_HOME/token`. SEC-21. */
 export function findToken({ home, env, token }: PlaceInput): string {
   const named = token || env['FLY_ACCESS_TOKEN'] || env['FLY_API_TOKEN']
   if (named) return named.replace(/^(bearer|flyv1)\s+/i, '').trim()
+  const login = readLogin(home, apiUrlOf({ home, env }))
+  if (login) return login.token
   const file = join(home, 'token')
   let kept: string | undefined
   try {
@@ -68,7 +71,7 @@ export function findToken({ home, env, token }: PlaceInput): string {
   if (!kept) {
     throw new Fault(
       'unauthorized',
-      `no access token: ${file} is missing. Start the cloud with: hangar up (or set FLY_ACCESS_TOKEN, or --home)`,
+      `no access token: ${file} is missing. Start the cloud with: hangar up (or log in to another with: hangar auth login, set FLY_ACCESS_TOKEN, or --home)`,
     )
   }
   return kept

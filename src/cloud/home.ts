@@ -61,7 +61,7 @@ export function homeAt(path: string): Home {
 }
 
 // What an operator or a file system may have put there before us.
-const mayExistBefore = new Set(['hangar.toml', 'lost+found'])
+const mayExistBefore = new Set(['hangar.toml', 'login.json', 'lost+found'])
 
 /** Makes the folders of a new home; refuses a folder that holds somebody else's files. */
 export function prepareHome(home: Home): void {

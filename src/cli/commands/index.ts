@@ -79,6 +79,23 @@ export const verbs: readonly Verb[] = [
     load: async () => (await import('./regions.ts')).platform,
   },
   {
+    name: 'auth',
+    summary: 'Log in and out, and see who you are',
+    load: async () => (await import('./auth.ts')).auth,
+  },
+  {
+    name: 'orgs',
+    aliases: ['org', 'organizations'],
+    summary: 'Manage organizations',
+    load: async () => (await import('./orgs.ts')).orgs,
+  },
+  {
+    name: 'tokens',
+    aliases: ['token'],
+    summary: 'Manage API tokens',
+    load: async () => (await import('./tokens.ts')).tokens,
+  },
+  {
     name: 'env',
     summary: 'Print shell exports for flyctl: eval "$(hangar env)"',
     load: async () => (await import('./env.ts')).env,
