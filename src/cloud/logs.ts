@@ -4,14 +4,21 @@ import type { Home } from './home.ts'
 
 const logBytesMax = 32 * 1024 * 1024
 
-/** Keeps each log of a part below its limit: what is there moves to `NAME.log.1`. Writers append, so they go on below. */
+/**
+ * Keeps each log of a part, and of each edge's HAProxy, below its limit: what is there moves to `NAME.log.1`. Writers
+ * append, so they go on below.
+ */
 export function trimLogs(home: Home, bytesMax = logBytesMax): void {
-  const dir = home.data('log')
-  for (const name of readdirSync(dir)) {
-    if (!name.endsWith('.log')) continue
-    const file = join(dir, name)
+  const edges = home.data('edges')
+  const folders = [home.data('log'), ...readdirSync(edges).map((id) => join(edges, id))]
+  for (const file of folders.flatMap(logsIn)) {
     if (statSync(file).size <= bytesMax) continue
     copyFileSync(file, `${file}.1`)
     truncateSync(file)
   }
 }
+
+const logsIn = (dir: string): string[] =>
+  readdirSync(dir)
+    .filter((name) => name.endsWith('.log'))
+    .map((name) => join(dir, name))

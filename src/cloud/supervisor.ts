@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { systemClock } from '#core/clock.ts'
-import { Fault } from '#core/fault.ts'
+import { Fault, messageOf } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import type { Logger } from '#sys/log.ts'
 import { loadConfig } from './config.ts'
@@ -72,7 +72,11 @@ async function housekeep(home: Home, stop: AbortController, log: Logger): Promis
       stop.abort()
       return
     }
-    trimLogs(home)
+    try {
+      trimLogs(home)
+    } catch (error) {
+      log.warn({ error: messageOf(error) }, 'the logs could not be trimmed; tried again')
+    }
     await systemClock.sleep(housekeepingMs, stop.signal).catch(() => {})
   }
 }
