@@ -67,6 +67,9 @@ export function proxyConfigText(config: ProxyConfig): string {
 function globalSection({ domain, authority, paths }: ProxyConfig): string {
   return `# ${domain}, certificates by ${authority}
 global
+  # Who it is once its ports are bound and its files are read: what breaks into it owns nothing.
+  user haproxy
+  group haproxy
   stats socket ${paths.adminSocket} mode 600 level admin expose-fd listeners
   stats timeout 1m
   log stdout format raw local0 notice
