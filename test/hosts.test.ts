@@ -168,12 +168,8 @@ test('a cloud that runs takes more hosts, and refuses to lose one', slow, async 
   const { hosts } = JSON.parse(await cloud.ok(['status', '--json'])) as {
     hosts: { id: string; region: string; reachable: boolean }[]
   }
-  assert.deepEqual(hosts.map((host) => [host.region, host.reachable]).toSorted(), [
-    ['fra', true],
-    ['fra', true],
-    ['ord', true],
-    ['ord', true],
-  ])
+  assert.ok(hosts.every((host) => host.reachable))
+  assert.deepEqual(hosts.map((host) => host.region).toSorted(), ['fra', 'fra', 'ord', 'ord'])
   assert.match(await cloud.ok(['doctor']), /ord with 2 hosts, fra with 2 hosts/)
   const fewer = await cloud.hangar(['up', '--regions', 'ord'])
   assert.equal(fewer.code, 1)
