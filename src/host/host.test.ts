@@ -217,6 +217,63 @@ describe('a host process', { concurrency: 1 }, () => {
     assert.equal(events.filter((event) => event.type === 'exit').length, 1)
   })
 
+  test('kill -9 in the middle of a snapshot, a fork and an extension: all are ended, the writer goes on', async () => {
+    const app = { id: 'app_1', name: 'web', org: 'personal', network: 77 }
+    await call('POST', '/v1/volumes', { id: 'vol_k', app, input: { name: 'data', size_gb: 1 } })
+    const script =
+      'PATH=/bin:/usr/bin; dd if=/dev/urandom of=/data/blob bs=1M count=32 && md5sum /data/blob > /data/sum && sync; while true; do echo on >> /data/log; sleep 0.05; done'
+    const writer = await create({
+      init: { exec: ['/bin/sh', '-c', script] },
+      mounts: [{ volume: 'vol_k', path: '/data' }],
+    })
+    await wait(writer.id, 'started')
+    const exec = async (cmd: string) =>
+      (await call<ExecResult>('POST', `/v1/machines/${writer.id}/exec`, { cmd })).stdout
+    const linesOf = async () => Number.parseInt(await exec('busybox wc -l /data/log'), 10)
+    for (let tries = 0; !((await linesOf()) > 0); tries++) {
+      assert.ok(tries < 200)
+      await systemClock.sleep(50)
+    }
+    for (const [round, delayMs] of [0, 150].entries()) {
+      const [snapshot, fork] = [`vs_k${round}`, `vol_k${round}`]
+      const size_gb = 1 + round
+      const source = { kind: 'volume', id: 'vol_k', host_api: target, size_gb }
+      await call('POST', '/v1/volumes/vol_k/snapshots', { id: snapshot })
+      await call('POST', '/v1/volumes', { id: fork, app, input: { name: 'fork' }, source })
+      call('PUT', '/v1/volumes/vol_k/extend', { size_gb: size_gb + 1 }).catch(() => {})
+      await systemClock.sleep(delayMs)
+      await endHost('SIGKILL')
+      await startHost()
+      for (const path of [`snapshots/${snapshot}`, `volumes/${fork}`, 'volumes/vol_k']) {
+        for (let tries = 0; ; tries++) {
+          const { state, status } = await call<{ state?: string; status?: string }>(
+            'GET',
+            `/v1/${path}`,
+          )
+          if ((state ?? status) === 'created') break
+          assert.ok(tries < 400, `${path} is ${state ?? status}`)
+          await systemClock.sleep(50)
+        }
+      }
+      const before = await linesOf()
+      await systemClock.sleep(200)
+      assert.ok((await linesOf()) > before, 'the writer stands still')
+      const reader = await create({
+        init: { exec: ['/bin/sh', '-c', 'busybox md5sum -c /data/sum'] },
+        restart: { policy: 'no' },
+        mounts: [{ volume: fork, path: '/data' }],
+      })
+      await wait(reader.id, 'stopped')
+      assert.match(await logText(reader.id), /blob: OK/)
+      await call('DELETE', `/v1/machines/${reader.id}?kill=true`)
+      // An extension that was asked for before the kill may have been lost with its answer.
+      await call('PUT', '/v1/volumes/vol_k/extend', { size_gb: size_gb + 1 }).catch(() => {})
+    }
+    await call('DELETE', `/v1/machines/${writer.id}?kill=true`)
+    await wait(writer.id, 'destroyed')
+    await call('DELETE', '/v1/apps/app_1')
+  })
+
   test('down stops what runs, and the next host starts it again', async () => {
     const { id } = await create({
       init: { exec: ['/bin/sleep', '1000'] },
