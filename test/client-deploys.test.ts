@@ -37,7 +37,9 @@ async function startCloud(t: TestContext): Promise<Cloud> {
   const control = await startTestControl([])
   t.after(() => control.close())
   const { ctx } = control
-  ctx.clock = withTime(ctx.clock, now)
+  // Where control waits, the time that it waits for has passed.
+  const sleep: Clock['sleep'] = async (ms) => void (ahead += ms)
+  ctx.clock = { now, sleep }
   ctx.clients = new ClientContacts(ctx.clock)
   ctx.hosts = await openHostDirectory({ db: ctx.db, clock: ctx.clock, log: ctx.log })
   const beat = () =>
@@ -85,10 +87,14 @@ async function startCloud(t: TestContext): Promise<Cloud> {
 
 const withTime = (clock: Clock, now: () => number): Clock => ({ ...clock, now })
 
-async function newApp(cloud: Cloud, name: string, machines = 2): Promise<void> {
+async function newApp(
+  cloud: Cloud,
+  name: string,
+  { machines = 2, image = 'one' } = {},
+): Promise<void> {
   await cloud.call('POST /v1/apps', { app_name: name, org_slug: 'personal' })
   for (let index = 0; index < machines; index++) {
-    const config = configFor({ id: 'first', version: 0 }, 'one')
+    const config = configFor({ id: 'first', version: 0 }, image)
     const made = await cloud.call(`POST /v1/apps/${name}/machines`, { region: 'ord', config })
     assert.equal(made.status, 200, JSON.stringify(made.body))
     const { id } = made.body
@@ -143,7 +149,8 @@ async function killedAnywhere(cloud: Cloud, strategy: Strategy): Promise<void> {
   await assertConverged(cloud, `${strategy}-whole`, 'uncut')
   for (const calls of whole.changes.slice(0, -1)) {
     const app = `${strategy}-${calls}`
-    await newApp(cloud, app)
+    // With the same image again a client does not see that there are machines of two releases.
+    await newApp(cloud, app, { image: calls % 2 === 0 ? 'two' : 'one' })
     const cut = new ScriptedClient({ call: cloud.call, app, callsLeft: calls })
     await assert.rejects(cut.deploy(strategy, 'two'), CutOff)
     await deployAgain(cloud, app, strategy)
@@ -184,7 +191,7 @@ async function goneClient(cloud: Cloud): Promise<void> {
 }
 
 async function slowClient(cloud: Cloud): Promise<void> {
-  await newApp(cloud, 'slow', 1)
+  await newApp(cloud, 'slow', { machines: 1 })
   const [machine] = await machinesOf(cloud, 'slow')
   assert.ok(machine)
   const made = await cloud.call('POST /api/v1/releases', { app_name: 'slow', image: 'i' })

@@ -2,8 +2,8 @@ import { Fault, isFault } from '#core/fault.ts'
 import { releaseStates, type Release } from '#spec/release.ts'
 import { getAppById, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
-import { clearLeftovers } from './leftovers.ts'
-import { currentLease, placementsOf } from '../machines/index.ts'
+import { clearLeftovers, leftoversOf } from './leftovers.ts'
+import { currentLease, listMachines, placementsOf } from '../machines/index.ts'
 import {
   createRelease,
   currentRelease,
@@ -164,10 +164,23 @@ async function clearBefore(
   app: AppRecord,
   release: OpenRelease,
 ): Promise<number> {
-  if ((await leasedUntil(ctx, app)) !== undefined) return 0
-  const silent = silentMs(ctx, release) >= leaselessMsMax
   // Two colours without a lease prove it at once: the client holds the old one's leases for as long as there are both.
+  const colours = leftoversOf(release, await listMachines(ctx, app), 'colour').length > 0
+  if (colours && !(await leasesRunOut(ctx, app))) return 0
+  if (!colours && (await leasedUntil(ctx, app)) !== undefined) return 0
+  const silent = silentMs(ctx, release) >= leaselessMsMax
   return (await clearLeftovers(ctx, app, release, silent ? 'all' : 'colour')) ?? 0
+}
+
+/** Waits for the leases of a client that may be dead. False when one is refreshed, or is not of the kind that would be. */
+async function leasesRunOut(ctx: ControlContext, app: AppRecord): Promise<boolean> {
+  const first = await leasedUntil(ctx, app)
+  for (let held = first; held !== undefined; held = await leasedUntil(ctx, app)) {
+    const leftMs = held - ctx.clock.now()
+    if (first === undefined || held > first || leftMs > leaselessMsMax) return false
+    await ctx.clock.sleep(Math.min(leftMs, 1_000), ctx.stopping)
+  }
+  return true
 }
 
 const silentMs = (ctx: ControlContext, { app, user, saidAt }: OpenRelease): number =>
@@ -198,16 +211,17 @@ async function endIfGone(
   return true
 }
 
-/** When the first lease found on the app's machines runs out, in milliseconds since the epoch. */
+/** When the last lease on the app's machines runs out, in milliseconds since the epoch; undefined when there is none. */
 async function leasedUntil(ctx: ControlContext, app: AppRecord): Promise<number | undefined> {
+  let last: number | undefined
   for (const { machine_id } of await placementsOf(ctx, app)) {
     try {
       const untilMs = (await currentLease(ctx, app, machine_id)).expires_at * 1000
-      if (untilMs > ctx.clock.now()) return untilMs
+      if (untilMs > ctx.clock.now()) last = Math.max(last ?? 0, untilMs)
     } catch (error) {
       // Nobody holds it, or its host is silent: then its client cannot refresh it either.
       if (!isFault(error)) throw error
     }
   }
-  return undefined
+  return last
 }
