@@ -49,7 +49,7 @@ async function runList(call: Call): Promise<number> {
     if (error) complain(io, `Snapshot ${failed} failed: ${error}`)
   }
   const total = snapshots.reduce((sum, { size }) => sum + size, 0)
-  say(io, `\nTotal stored size: ${binaryBytes(total)}`)
+  say(io, `Total stored size: ${binaryBytes(total)}`)
   return 0
 }
 
