@@ -5,9 +5,11 @@ import {
   releaseAddress,
   type IpAssignment,
 } from '#control/addresses/index.ts'
-import { appOf, objectBody, param, type Env } from './request.ts'
+import { ipInputSchema, type IpAssignmentView } from '#spec/address.ts'
+import { bodyOf } from './body.ts'
+import { appOf, param, type Env } from './request.ts'
 
-const view = (one: IpAssignment) => ({
+const view = (one: IpAssignment): IpAssignmentView => ({
   ip: one.address,
   region: one.region,
   service_name: one.serviceName,
@@ -25,7 +27,7 @@ export function addressRoutes(api: Hono<Env>): void {
 
   api.post(root, async (c) => {
     const app = await appOf(c, 'write')
-    const { type, region, org_slug, network, service_name } = await objectBody(c)
+    const { type, region, org_slug, network, service_name } = await bodyOf(c, ipInputSchema)
     const made = await allocateAddress(c.var.ctx, app, {
       type,
       region,

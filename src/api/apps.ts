@@ -3,26 +3,26 @@ import { Fault } from '#core/fault.ts'
 import { appInputSchema } from '#spec/app.ts'
 import { createApp, describeApps, listApps } from '#control/apps/index.ts'
 import { mayUseApp, requireOrg } from '#control/auth/index.ts'
-import { deleteApp, describeIssue } from '#control/machines/index.ts'
+import { deleteApp } from '#control/machines/index.ts'
 import { findOrg, personalSlug } from '#control/orgs/index.ts'
-import { appOf, objectBody, type Env } from './request.ts'
+import { bodyOf } from './body.ts'
+import { appOf, type Env } from './request.ts'
 
 /** §5.1. */
 export function appRoutes(api: Hono<Env>): void {
   api.post('/v1/apps', async (c) => {
     const { ctx, caller } = c.var
-    const body = appInputSchema.safeParse(await objectBody(c))
-    if (!body.success) throw new Fault('invalid', describeIssue(body.error))
-    const slug = body.data.org_slug || personalSlug
+    const body = await bodyOf(c, appInputSchema)
+    const slug = body.org_slug || personalSlug
     const org = await findOrg(ctx, slug)
     if (!org) throw new Fault('not_found', `there is no organization ${slug}`)
     requireOrg(caller, org, 'write')
-    const name = body.data.app_name || body.data.name
+    const name = body.app_name || body.name
     const app = await createApp(ctx, {
       name,
       org,
-      network: body.data.network,
-      role: body.data.app_role_id,
+      network: body.network,
+      role: body.app_role_id,
     })
     return c.json((await describeApps(ctx, [app]))[0], 201)
   })

@@ -1,5 +1,10 @@
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
+import {
+  certificateInputSchema,
+  type CertificateDetail,
+  type CertificateSummary,
+} from '#spec/certificate.ts'
 import { listAddresses } from '#control/addresses/index.ts'
 import { whereItAnswers, type AppRecord } from '#control/apps/index.ts'
 import {
@@ -10,7 +15,8 @@ import {
   type Certificate,
 } from '#control/certificates/index.ts'
 import type { ControlContext } from '#control/index.ts'
-import { appOf, objectBody, param, type Env } from './request.ts'
+import { bodyOf } from './body.ts'
+import { appOf, param, type Env } from './request.ts'
 
 /** Nothing is ordered yet: the hostname is kept, and this is what clients show of it. */
 const waiting = {
@@ -19,7 +25,7 @@ const waiting = {
   acme_requested: true,
 } as const
 
-const summary = (certificate: Certificate) => ({
+const summary = (certificate: Certificate): CertificateSummary => ({
   hostname: certificate.hostname,
   ...waiting,
   acme_dns_configured: false,
@@ -32,7 +38,11 @@ const summary = (certificate: Certificate) => ({
   updated_at: certificate.updatedAt.toISOString(),
 })
 
-async function detail(ctx: ControlContext, app: AppRecord, { hostname }: Certificate) {
+async function detail(
+  ctx: ControlContext,
+  app: AppRecord,
+  { hostname }: Certificate,
+): Promise<CertificateDetail> {
   const addresses = await listAddresses(ctx, app)
   const { hostname: target } = whereItAnswers(ctx, app.name)
   const bare = hostname.replace(/^\*\./, '')
@@ -71,7 +81,7 @@ export function certificateRoutes(api: Hono<Env>): void {
 
   api.post(`${root}/acme`, async (c) => {
     const app = await appOf(c, 'write')
-    const { hostname } = await objectBody(c)
+    const { hostname } = await bodyOf(c, certificateInputSchema)
     return c.json(await detail(c.var.ctx, app, await addCertificate(c.var.ctx, app, hostname)), 201)
   })
 

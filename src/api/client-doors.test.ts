@@ -96,7 +96,7 @@ test('releases: refused without an image, for a foreign app, for an unknown stat
   const base = { app_name: 'strict', image: 'r/i:t', definition: {}, strategy: 'SIMPLE' }
   assert.equal((await call('POST /api/v1/releases', { ...base, image: null })).status, 422)
   assert.equal((await call('POST /api/v1/releases', { ...base, definition: [] })).status, 422)
-  assert.equal((await call('POST /api/v1/releases', { ...base, app_name: 5 })).status, 404)
+  assert.equal((await call('POST /api/v1/releases', { ...base, app_name: 5 })).status, 422)
   const other = await ensureOrg(control.ctx, 'elsewhere', 'Elsewhere')
   const stranger = await createToken(control.ctx, {
     name: 's',

@@ -1,7 +1,14 @@
 import { constants } from 'node:os'
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
-import { leaseNonceHeader, machineStateSchema } from '#spec/machine.ts'
+import {
+  leaseInputSchema,
+  leaseNonceHeader,
+  machineStateSchema,
+  textValueSchema,
+  verbInputSchema,
+  type VerbInput,
+} from '#spec/machine.ts'
 import {
   acquireLease,
   createMachine,
@@ -22,6 +29,7 @@ import {
   waitMachine,
   type ActOptions,
 } from '#control/machines/index.ts'
+import { bodyOf } from './body.ts'
 import {
   appOf,
   flag,
@@ -53,7 +61,7 @@ function withSignalName<T extends { signal?: unknown }>(fields: T): T {
 }
 
 /** What a host reads of a verb's body: one that it does not read to its end would break the connection. */
-const verbBody = ({ signal, timeout }: Record<string, unknown>) => ({
+const verbBody = ({ signal, timeout }: VerbInput) => ({
   ...(signal === undefined ? {} : { signal }),
   ...(timeout === undefined ? {} : { timeout }),
 })
@@ -98,7 +106,7 @@ export function machineRoutes(api: Hono<Env>): void {
       const answer = await machineAction(c.var.ctx, app, param(c, 'id'), verb, {
         ...actor(c),
         query: withSignalName(c.req.query()),
-        body: withSignalName(verbBody(await objectBody(c))),
+        body: withSignalName(verbBody(await bodyOf(c, verbInputSchema))),
       })
       if (verb !== 'start') return c.json({ ok: true, ...answer })
       const always = {
@@ -174,12 +182,12 @@ function leaseRoutes(api: Hono<Env>): void {
   })
   api.post(path, async (c) => {
     const app = await appOf(c, 'write')
-    const body = await objectBody(c)
-    const ttlSeconds = secondsOf(c.req.query('ttl') ?? body['ttl'], 'ttl')
+    const { ttl, description } = await bodyOf(c, leaseInputSchema)
+    const ttlSeconds = secondsOf(c.req.query('ttl') ?? ttl, 'ttl')
     const data = await acquireLease(c.var.ctx, app, param(c, 'id'), {
       ...actor(c),
       ...(ttlSeconds === undefined ? {} : { ttlSeconds }),
-      ...(typeof body['description'] === 'string' ? { description: body['description'] } : {}),
+      ...(typeof description === 'string' ? { description } : {}),
     })
     return c.json({ status: 'success', data }, 201)
   })
@@ -205,10 +213,7 @@ function metadataRoutes(api: Hono<Env>): void {
   })
   api.post(`${path}/:key`, async (c) => {
     const app = await appOf(c, 'write')
-    const { value } = await objectBody(c)
-    if (typeof value !== 'string') {
-      throw new Fault('invalid', 'the body must be {"value": "…"}, a string')
-    }
+    const { value } = await bodyOf(c, textValueSchema)
     const pair = { key: param(c, 'key'), value }
     await setMachineMetadata(c.var.ctx, app, param(c, 'id'), pair, actor(c))
     return c.body(null, 204)

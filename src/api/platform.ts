@@ -1,17 +1,10 @@
 import type { Hono } from 'hono'
-import { z } from 'zod'
 import { Fault } from '#core/fault.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
-import { guestSchema } from '#spec/machine-config.ts'
+import { placementsInputSchema } from '#spec/platform.ts'
 import { placeableRegions, regionList } from '#control/hosts/index.ts'
-import { describeIssue } from '#control/machines/index.ts'
-import { objectBody, type Env } from './request.ts'
-
-const placementsSchema = z.object({
-  compute: guestSchema.nullish(),
-  region: z.string().nullish(),
-  count: z.int().min(0).nullish(),
-})
+import { bodyOf } from './body.ts'
+import type { Env } from './request.ts'
 
 /** §9, MCH-91. */
 export function platformRoutes(api: Hono<Env>): void {
@@ -21,9 +14,7 @@ export function platformRoutes(api: Hono<Env>): void {
   })
 
   api.post('/v1/platform/placements', async (c) => {
-    const body = placementsSchema.safeParse(await objectBody(c))
-    if (!body.success) throw new Fault('invalid', describeIssue(body.error))
-    const { region, count, compute } = body.data
+    const { region, count, compute } = await bodyOf(c, placementsInputSchema)
     const regions = await placeableRegions(c.var.ctx, {
       region: region ?? '',
       guest: resolveGuest({ guest: compute ?? undefined }),

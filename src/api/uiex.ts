@@ -1,5 +1,12 @@
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
+import {
+  clientBuildEndSchema,
+  clientBuildInputSchema,
+  clientReleaseInputSchema,
+  type OrganizationView,
+  type ReleaseView,
+} from '#spec/client-release.ts'
 import type { Release } from '#spec/release.ts'
 import { getApp, type AppRecord } from '#control/apps/index.ts'
 import { mayUseApp, orgsKnownTo, requireApp, type Access } from '#control/auth/index.ts'
@@ -12,10 +19,11 @@ import {
   startClientRelease,
 } from '#control/deploy/index.ts'
 import { listOrgs, personalSlug, type Org } from '#control/orgs/index.ts'
+import { bodyOf } from './body.ts'
 import { objectBody, orgOf, param, type Env, type Request } from './request.ts'
 
 /** §6: an organization as this door shows it; its numeric id is a number here and text in GraphQL. */
-const orgView = (org: Org) => ({
+const orgView = (org: Org): OrganizationView => ({
   id: org.id,
   internal_numeric_id: org.number,
   slug: org.slug,
@@ -30,7 +38,7 @@ const orgView = (org: Org) => ({
 })
 
 /** A release as clients of this door decode it, and everything else that it is. */
-export const releaseView = (release: Release) => ({
+export const releaseView = (release: Release): ReleaseView => ({
   ...release,
   strategy: release.strategy.toUpperCase(),
   stable: release.status === 'complete',
@@ -39,8 +47,8 @@ export const releaseView = (release: Release) => ({
 })
 
 /** The app that a body names. */
-async function appNamed(c: Request, name: unknown, access: Access): Promise<AppRecord> {
-  const app = await getApp(c.var.ctx, typeof name === 'string' ? name : '')
+async function appNamed(c: Request, name: string, access: Access): Promise<AppRecord> {
+  const app = await getApp(c.var.ctx, name)
   requireApp(c.var.caller, app, access)
   return app
 }
@@ -71,17 +79,12 @@ function organizationRoutes(api: Hono<Env>): void {
 
 function releaseRoutes(api: Hono<Env>): void {
   api.post('/api/v1/releases', async (c) => {
-    const body = await objectBody(c)
-    const app = await appNamed(c, body['app_name'], 'write')
-    const { definition, image, strategy } = body
-    if (typeof image !== 'string') throw new Fault('invalid', 'image must be a reference')
-    if (definition !== undefined && (typeof definition !== 'object' || Array.isArray(definition))) {
-      throw new Fault('invalid', 'definition must be the app config as an object')
-    }
+    const { app_name, definition, image, strategy } = await bodyOf(c, clientReleaseInputSchema)
+    const app = await appNamed(c, app_name, 'write')
     const release = await startClientRelease(c.var.ctx, app, {
       image,
-      strategy: typeof strategy === 'string' && strategy !== '' ? strategy : 'rolling',
-      definition: (definition ?? null) as Record<string, unknown> | null,
+      strategy: strategy || 'rolling',
+      definition: definition ?? null,
       user: c.var.caller.email,
     })
     return c.json({ release: releaseView(release) }, 201)
@@ -109,19 +112,19 @@ function releaseRoutes(api: Hono<Env>): void {
 
 function buildRoutes(api: Hono<Env>): void {
   api.post('/api/v1/builds', async (c) => {
-    const { app_name, builder_type } = await objectBody(c)
+    const { app_name, builder_type } = await bodyOf(c, clientBuildInputSchema)
     const app = await appNamed(c, app_name, 'write')
-    const type = typeof builder_type === 'string' ? builder_type : ''
-    const { number, status, wallclockMs } = await noteClientBuild(c.var.ctx, app, type)
+    const noted = await noteClientBuild(c.var.ctx, app, builder_type ?? '')
+    const { number, status, wallclockMs } = noted
     return c.json({ id: number, status, wallclock_time_ms: wallclockMs })
   })
 
   api.post('/api/v1/builds/finish', async (c) => {
-    const { app_name, build_id, status } = await objectBody(c)
+    const { app_name, build_id, status } = await bodyOf(c, clientBuildEndSchema)
     const app = await appNamed(c, app_name, 'write')
     const build = await endClientBuild(c.var.ctx, app, {
-      number: Number.isSafeInteger(build_id) ? Math.min(build_id as number, 0x7fff_ffff) : 0,
-      status: typeof status === 'string' ? status : '',
+      number: Number.isSafeInteger(build_id) ? Math.min(Number(build_id), 0x7fff_ffff) : 0,
+      status: status ?? '',
     })
     return c.json({
       id: build.number,

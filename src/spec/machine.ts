@@ -144,6 +144,22 @@ export const machineInputSchema = z.object({
 })
 export type MachineInput = z.infer<typeof machineInputSchema>
 
+/** One value of the metadata, or of a secret. MCH-85, SEC-4. */
+export const textValueSchema = z.object({ value: z.string() })
+
+/** Both may stand in the query instead. MCH-55. */
+export const leaseInputSchema = z.object({
+  ttl: z.union([z.number(), z.string()]).nullish(),
+  description: z.string().nullish(),
+})
+
+/** A verb's body; what is absent is the machine's own. */
+export const verbInputSchema = z.object({
+  signal: z.union([z.string(), z.number()]).nullish(),
+  timeout: z.union([z.string(), z.number()]).nullish(),
+})
+export type VerbInput = z.infer<typeof verbInputSchema>
+
 export const machineVersionSchema = z.object({
   version: z.string(),
   created_at: z.string(),

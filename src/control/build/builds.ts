@@ -1,10 +1,9 @@
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { z } from 'zod'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { ulid } from '#core/ids.ts'
-import { limits } from '#core/limits.ts'
+import { buildInputSchema, type BuildInput } from '#spec/build.ts'
 import type { AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import { runnerLives, thisRunner } from '../runner.ts'
@@ -20,30 +19,6 @@ export type BuildLine =
   | { level: 'log' | 'error'; message: string }
   | { status: 'complete'; image: BuiltImage }
   | { status: 'failed'; error: string }
-
-const text = z.string().max(limits.secretBytesMax)
-const buildInputSchema = z.object({
-  /** The path inside the context. */
-  dockerfile: z
-    .string()
-    .max(4096)
-    .refine((path) => !path.startsWith('-') && !path.split('/').includes('..'), {
-      message: 'must be a path inside the context',
-    })
-    .nullish(),
-  target: z
-    .string()
-    .regex(/^[\w][\w.-]*$/, 'must be the name of a build stage')
-    .nullish(),
-  args: z.record(z.string().regex(/^[^=\s]+$/), text).nullish(),
-  secrets: z.record(z.string().regex(/^[\w.-]{1,128}$/), text).nullish(),
-  label: z
-    .string()
-    .regex(/^\w[\w.-]{0,127}$/, 'must be a valid image tag')
-    .nullish(),
-  no_cache: z.boolean().nullish(),
-})
-type BuildInput = z.infer<typeof buildInputSchema>
 
 /** A build that waits for its context. */
 export interface Build {
