@@ -17,6 +17,7 @@ import { graphRoutes } from './graphql/door.ts'
 import { logRoutes } from './logs.ts'
 import { machineRoutes } from './machines.ts'
 import { managedPostgresRoutes } from './managed-postgres.ts'
+import { openApiRoutes } from './openapi/door.ts'
 import { platformRoutes } from './platform.ts'
 import { registryTokenRoutes } from './registry-token.ts'
 import type { Env, Request } from './request.ts'
@@ -54,6 +55,7 @@ export function createApi(ctx: ControlContext): Hono<Env> {
     return answerError(c, fault)
   })
   api.get('/healthz', (c) => c.json({ ok: true }))
+  openApiRoutes(api)
   registryTokenRoutes(api)
   graphRoutes(api)
   sessionRoutes(api)
