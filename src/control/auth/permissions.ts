@@ -22,7 +22,8 @@ export function mayUseOrg({ scope }: Who, orgId: string, access: OrgAccess): boo
 export function mayUseApp(who: Who, app: Pick<AppRecord, 'id' | 'org'>, access: Access): boolean {
   const { scope } = who
   if (scope.app_id === undefined) return mayUseOrg(who, app.org.id, access)
-  if (scope.app_id !== app.id) return false
+  // The organisation too: a token of one does not follow an app into another.
+  if (scope.app_id !== app.id || scope.org_id !== app.org.id) return false
   return scope.profile === 'deploy' || (scope.profile === 'readonly' && access === 'read')
 }
 
