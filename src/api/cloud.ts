@@ -5,7 +5,7 @@ import { getApp } from '#control/apps/index.ts'
 import { listApps } from '#control/apps/index.ts'
 import { orgsKnownTo, requireApp } from '#control/auth/index.ts'
 import { describeHosts, resolveImage } from '#control/hosts/index.ts'
-import { ownRepository } from '#control/machines/index.ts'
+import { ownRepository, strayMachines } from '#control/machines/index.ts'
 import { listOrgs } from '#control/orgs/index.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { objectBody, type Env } from './request.ts'
@@ -20,8 +20,12 @@ export function cloudRoutes(api: Hono<Env>): void {
   })
 
   api.get('/api/v1/status', async (c) => {
-    const { ctx } = c.var
-    const [hosts, apps] = await Promise.all([describeHosts(ctx), listApps(ctx)])
+    const { ctx, caller } = c.var
+    const [hosts, apps, strays] = await Promise.all([
+      describeHosts(ctx),
+      listApps(ctx),
+      strayMachines(ctx),
+    ])
     const { domain, http_port, https_port } = ctx.settings
     return c.json({
       version: manifest.version,
@@ -30,6 +34,8 @@ export function cloudRoutes(api: Hono<Env>): void {
       https_port,
       hosts,
       apps: apps.length,
+      // Of apps of any organization, so only for who may see all.
+      strays: caller.scope.org_id ? [] : strays,
     })
   })
 

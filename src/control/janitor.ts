@@ -7,6 +7,7 @@ import {
   destroyAbandoned,
   pushSecrets,
   standbyKeeper,
+  strayKeeper,
 } from './machines/index.ts'
 import { destroyAbandonedVolumes, forgetRemovedVolumes } from './volumes/index.ts'
 
@@ -22,11 +23,13 @@ const forgetEveryMs = 10 * 60_000
 export async function startJanitor(ctx: ControlContext): Promise<void> {
   let forgetAt = 0
   const keepStandbys = standbyKeeper(ctx)
+  const keepRecords = strayKeeper(ctx)
   while (!ctx.stopping.aborted) {
     await attempt(ctx, 'hosts', () => ctx.hosts.flush())
     await attempt(ctx, 'machines', () => destroyAbandoned(ctx))
     await attempt(ctx, 'releases', () => interruptAbandoned(ctx))
     await attempt(ctx, 'standbys', keepStandbys)
+    await attempt(ctx, 'records', keepRecords)
     await attempt(ctx, 'volumes', () => destroyAbandonedVolumes(ctx))
     if (ctx.clock.now() >= forgetAt) {
       forgetAt = ctx.clock.now() + forgetEveryMs

@@ -24,6 +24,8 @@ interface CloudStatus {
   https_port: number
   hosts: (HostInfo & { reachable: boolean })[]
   apps: number
+  /** Machines of hosts that no record names. */
+  strays?: { id: string; app: string; host: string; state: string }[]
 }
 
 async function runStatus(call: Call): Promise<number> {
@@ -145,6 +147,15 @@ async function cloudStatus({ io, flags, api, home }: Call): Promise<number> {
       host.runtime,
     ]),
   })
+  const strays = status.strays ?? []
+  if (strays.length > 0) {
+    sayTable(io, {
+      title:
+        'Machines that no record names; those of a known app are taken over within two minutes',
+      headers: ['ID', 'App', 'Host', 'State'],
+      rows: strays.map(({ id, app, host, state }) => [id, app, host, state]),
+    })
+  }
   if (apps.length === 0) {
     say(io, 'No apps yet. In a folder with a Dockerfile: hangar launch')
     return 0

@@ -165,11 +165,19 @@ async function clearBefore(
   release: OpenRelease,
 ): Promise<number> {
   // Two colours without a lease prove it at once: the client holds the old one's leases for as long as there are both.
-  const colours = leftoversOf(release, await listMachines(ctx, app), 'colour').length > 0
+  const machines = await listMachines(ctx, app)
+  const colours = leftoversOf(release, machines, 'colour').length > 0
   if (colours && !(await leasesRunOut(ctx, app))) return 0
   if (!colours && (await leasedUntil(ctx, app)) !== undefined) return 0
   const silent = silentMs(ctx, release) >= leaselessMsMax
-  return (await clearLeftovers(ctx, app, release, silent ? 'all' : 'colour')) ?? 0
+  const cleared = await clearLeftovers(ctx, app, release, silent ? 'all' : 'colour')
+  if (cleared === undefined && colours && machines.every((one) => one.host_status === 'ok')) {
+    throw new Fault(
+      'conflict',
+      `release v${release.version}, started by ${release.user}, was cut off and the machines that it left could not be destroyed yet; deploy again in a moment`,
+    )
+  }
+  return cleared ?? 0
 }
 
 /** Waits for the leases of a client that may be dead. False when one is refreshed, or is not of the kind that would be. */
@@ -177,7 +185,7 @@ async function leasesRunOut(ctx: ControlContext, app: AppRecord): Promise<boolea
   const first = await leasedUntil(ctx, app)
   for (let held = first; held !== undefined; held = await leasedUntil(ctx, app)) {
     const leftMs = held - ctx.clock.now()
-    if (first === undefined || held > first || leftMs > leaselessMsMax) return false
+    if (first === undefined || held > first || leftMs > leaselessMsMax + 1_000) return false
     await ctx.clock.sleep(Math.min(leftMs, 1_000), ctx.stopping)
   }
   return true
@@ -216,7 +224,8 @@ async function leasedUntil(ctx: ControlContext, app: AppRecord): Promise<number 
   let last: number | undefined
   for (const { machine_id } of await placementsOf(ctx, app)) {
     try {
-      const untilMs = (await currentLease(ctx, app, machine_id)).expires_at * 1000
+      // Hosts say it in whole seconds, rounded down.
+      const untilMs = ((await currentLease(ctx, app, machine_id)).expires_at + 1) * 1000
       if (untilMs > ctx.clock.now()) last = Math.max(last ?? 0, untilMs)
     } catch (error) {
       // Nobody holds it, or its host is silent: then its client cannot refresh it either.

@@ -24,6 +24,7 @@ export interface HostDirectory {
   noteMachine(row: MachineRow): void
   forgetMachine(id: string): void
   machineRow(id: string): MachineRow | undefined
+  machineRows(): Iterable<MachineRow>
   /** Where its API answers: what it announced last, otherwise what was written down with a placement. */
   apiOf(id: string, recorded: string): string
   /** Writes what changed since the last write. */
@@ -59,6 +60,7 @@ export async function openHostDirectory(options: {
     noteMachine: (row) => void machines.set(row.id, row),
     forgetMachine: (id) => void machines.delete(id),
     machineRow: (id) => machines.get(id),
+    machineRows: () => machines.values(),
     note(row) {
       hosts.set(row.host, { row, heardAt: clock.now() })
       pulse.alive(row.host)

@@ -30,5 +30,6 @@ export {
 } from './read.ts'
 export { appsWithStaleSecrets, pushSecrets } from './secrets-push.ts'
 export { hostLostMsMin, standbyKeeper } from './standbys.ts'
+export { strayKeeper, strayMachines } from './strays.ts'
 export { checkImageAccess, describeIssue, ownRepository } from './validate.ts'
 export { waitMachine, type WaitOptions } from './wait.ts'
