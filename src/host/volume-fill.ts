@@ -112,7 +112,9 @@ async function openRemote(
     if (snapshot.status === 'created') {
       const request = { method: 'GET', path: `${path}/data`, signal, ownConnection: true }
       const answer = await httpRequest(target, ask(agent, request))
-      if (answer.status === 200) return { body: answer.body, digest: snapshot.digest }
+      if (answer.status === 200) {
+        return { body: answer.body, digest: snapshot.digest, bytes: snapshot.size }
+      }
       const text = (await readBody(answer.body, 64 * 1024)).toString()
       throw faultFromAnswer(answer.status, text, `GET ${path}/data`)
     }

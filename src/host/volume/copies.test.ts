@@ -206,7 +206,7 @@ test('VOL-13: a fork of a mounted volume, by a copy and by a stream; a stream cu
   assert.ok(whole.length < 0.1 * gibibyte, 'holes are not sent')
   const streamOf = (body: Readable) => ({
     kind: 'stream' as const,
-    open: async () => ({ body, digest }),
+    open: async () => ({ body, digest, bytes: 0 }),
   })
   const cuts = [
     Readable.from([whole.subarray(0, whole.length / 2)]),
@@ -222,6 +222,12 @@ test('VOL-13: a fork of a mounted volume, by a copy and by a stream; a stream cu
     await assert.rejects(other.fillFrom(volume, never), (error) => isFault(error, 'native_failed'))
     assert.deepEqual(other.list(), [])
   }
+  const endless = async () => ({ body: Readable.from([whole]), digest, bytes: 2 ** 50 })
+  const huge = { id: 'vol_far', sizeGb: 2, from: { kind: 'stream', open: endless } } as const
+  await assert.rejects(other.fillFrom(huge, never), (error) =>
+    isFault(error, 'insufficient_capacity'),
+  )
+  assert.deepEqual(readdirSync(join(other.imagePath('vol_far'), '..')), ['mount'])
   await other.fillFrom({ id: 'vol_far', sizeGb: 2, from: streamOf(Readable.from([whole])) }, never)
   assertClean(other.imagePath('vol_far'))
   assert.equal(readFileSync(join(await other.mount('vol_far'), 'note'), 'utf8'), 'kept')
@@ -257,6 +263,7 @@ test('a host that died while writers stood still lets them go on when it comes b
   writeFileSync(join(dir, 'snapshots/vs_half/disk.img.new'), 'half a copy')
   const next = open()
   assert.equal((await writer).code, 0)
+  await next.mount('vol_ice')
   assert.equal(existsSync(join(dir, 'volumes/vol_ice/frozen')), false)
   assert.deepEqual(next.snapshots.list(), [])
   await next.snapshots.take({ id: 'vs_half', volume: 'vol_ice' })

@@ -1,11 +1,13 @@
-import { rm, stat, writeFile } from 'node:fs/promises'
+import { rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { Fault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import { lockArgs, longTimeoutMs, runLocked } from './disk-programs.ts'
 import { run } from '#sys/process.ts'
 
-/** Shares the blocks where the file system can, otherwise copies those that were written. */
-const copyWords = ['cp', '--reflink=auto', '--sparse=always', '--no-target-directory']
+/** Shares the blocks where the file system can, at once; fails where it cannot. */
+const cloneWords = ['cp', '--reflink=always', '--no-target-directory']
+/** Copies the parts of a file that were written. */
+const copyWords = ['cp', '--sparse=always', '--no-target-directory']
 /** What is copied while writers stand still, without copy-on-write: more would hardly fit in the limit. */
 const frozenBytesMax = 4 * 1024 ** 3
 
@@ -19,18 +21,19 @@ interface Copy {
 
 /**
  * Copies a disk that nobody writes to. False when the signal ended it.
- * @throws Fault `native_failed` with the words of cp
+ * @throws Fault `native_failed` with the words of cp, `insufficient_capacity` when it would fill the disk
  */
 export async function copyCold(copy: Copy, signal: AbortSignal): Promise<boolean> {
-  const words = [
-    'flock',
-    ...lockArgs(copy.targetFolder, 'exclusive'),
-    ...copyWords,
-    copy.disk,
-    copy.target,
-  ]
-  const options = { kind: 'shared', signal, timeoutMs: 6 * longTimeoutMs } as const
-  const { code, stderr } = await runLocked(copy.folder, words, options)
+  const under = (words: string[]) =>
+    runLocked(
+      copy.folder,
+      ['flock', ...lockArgs(copy.targetFolder, 'exclusive'), ...words, copy.disk, copy.target],
+      { kind: 'shared', signal, timeoutMs: 6 * longTimeoutMs },
+    )
+  if ((await under(cloneWords)).code === 0) return true
+  if (signal.aborted) return false
+  await requireRoom(copy.targetFolder, (await stat(copy.disk)).blocks * 512)
+  const { code, stderr } = await under(copyWords)
   if (signal.aborted) return false
   if (code !== 0) throw new Fault('native_failed', `cannot copy ${copy.disk}: ${stderr.trim()}`)
   return true
@@ -64,7 +67,8 @@ export async function copyFrozen(copy: Copy & { point: string; marker: string })
   // What no file uses any more need not be copied.
   await run('fstrim', [point], { timeoutMs: limits.volumeFreezeMsMax })
   const bytes = (await stat(disk)).blocks * 512
-  const seconds = bytes > frozenBytesMax ? 0 : limits.volumeFreezeMsMax / 1000
+  const lack = await requireRoom(copy.targetFolder, bytes).catch((error: unknown) => error)
+  const seconds = lack || bytes > frozenBytesMax ? 0 : limits.volumeFreezeMsMax / 1000
   await writeFile(marker, '')
   try {
     const script = ['bash', '-c', frozenScript, 'copy-frozen', point, disk, copy.target]
@@ -72,6 +76,7 @@ export async function copyFrozen(copy: Copy & { point: string; marker: string })
     const { code, stderr } = await runLocked(copy.folder, [...locked, String(seconds)], {
       kind: 'shared',
     })
+    if (lack && code === timeoutCode) throw lack
     if (code === timeoutCode || code === killedCode) {
       throw new Fault(
         'precondition_failed',
@@ -82,6 +87,19 @@ export async function copyFrozen(copy: Copy & { point: string; marker: string })
   } finally {
     await thaw(point, marker)
   }
+}
+
+/** What is left free beside a copy, for machines and for the host's own records. */
+const spareBytes = 1024 ** 3
+
+/** @throws Fault `insufficient_capacity` when a copy of so many bytes would fill the disk that everything is on */
+export async function requireRoom(folder: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(folder)
+  if (bavail * bsize >= bytes + spareBytes) return
+  throw new Fault(
+    'insufficient_capacity',
+    `the host's disk has ${Math.floor((bavail * bsize) / 1024 ** 2)} MB free, too few for a copy of ${Math.ceil(bytes / 1024 ** 2)} MB; remove volumes or snapshots, or use another host`,
+  )
 }
 
 /** Makes sure that nothing stands still; one that does not is no error. */

@@ -7,6 +7,7 @@ import { Transform, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Fault, messageOf } from '#core/fault.ts'
 import { run } from '#sys/process.ts'
+import { requireRoom } from './disk-copy.ts'
 import { lockArgs, longTimeoutMs } from './disk-programs.ts'
 
 const diskName = 'disk.img'
@@ -41,6 +42,8 @@ export interface DiskStream {
   body: Readable
   /** sha256 of the whole stream. */
   digest: string
+  /** What the disk in it takes. */
+  bytes: number
 }
 
 /**
@@ -52,6 +55,7 @@ export async function unpackDisk(
   target: string,
   { stream, signal }: { stream: DiskStream; signal: AbortSignal },
 ): Promise<void> {
+  await requireRoom(folder, stream.bytes)
   const incoming = join(folder, 'incoming')
   await rm(incoming, { recursive: true, force: true })
   await mkdir(incoming, { mode: 0o700 })

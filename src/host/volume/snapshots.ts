@@ -49,7 +49,13 @@ export function openSnapshots(options: {
     if (!existsSync(disk)) {
       await mkdir(folderOf(id), { recursive: true, mode: 0o700 })
       const target = `${disk}.new`
-      changedAt = await options.copyDisk(volume, { targetFolder: folderOf(id), target })
+      try {
+        changedAt = await options.copyDisk(volume, { targetFolder: folderOf(id), target })
+      } catch (error) {
+        // One that failed takes no space.
+        await rm(folderOf(id), { recursive: true, force: true })
+        throw error
+      }
       await flush(target)
       await rename(target, disk)
       await flush(folderOf(id))

@@ -147,23 +147,41 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await mkdir(mountPointOf(id), { recursive: true, mode: 0o700 })
     const folder = folderOf(id)
     const unfinished = `${diskOf(id)}.new`
-    await rm(unfinished, { force: true })
-    if (from.kind === 'stream') {
-      const stream = await from.open(signal)
-      await unpackDisk(folder, unfinished, { stream, signal })
-    } else if (from.kind === 'volume') {
-      await copyDisk(from.id, { targetFolder: folder, target: unfinished, signal })
-    } else {
-      const source = { folder: snapshots.folderOf(from.id), disk: snapshots.diskOf(from.id) }
-      await copyCold({ ...source, targetFolder: folder, target: unfinished }, signal)
+    try {
+      await rm(unfinished, { force: true })
+      await bring(id, from, { unfinished, signal })
+      signal.throwIfAborted()
+      await programs.lengthen(unfinished, sizeGb * programs.gibibyte)
+      await programs.growUnmounted(folder, unfinished)
+      await programs.renewUuid(folder, unfinished)
+      await programs.flush(unfinished)
+    } catch (error) {
+      // The next try begins anew: until then it takes no space.
+      await rm(unfinished, { force: true })
+      await rm(join(folder, 'incoming'), { recursive: true, force: true })
+      throw error
     }
-    signal.throwIfAborted()
-    await programs.lengthen(unfinished, sizeGb * programs.gibibyte)
-    await programs.growUnmounted(folder, unfinished)
-    await programs.renewUuid(folder, unfinished)
-    await programs.flush(unfinished)
     await finish(id)
     options.log.info({ volume: id, sizeGb, from: from.kind }, 'volume is filled')
+  }
+
+  async function bring(
+    id: string,
+    from: VolumeContent,
+    { unfinished, signal }: { unfinished: string; signal: AbortSignal },
+  ): Promise<void> {
+    const to = { targetFolder: folderOf(id), target: unfinished }
+    if (from.kind === 'stream') {
+      const stream = await from.open(signal)
+      await unpackDisk(folderOf(id), unfinished, { stream, signal }).finally(() =>
+        stream.body.destroy(),
+      )
+    } else if (from.kind === 'volume') {
+      await copyDisk(from.id, { ...to, signal })
+    } else {
+      const source = { folder: snapshots.folderOf(from.id), disk: snapshots.diskOf(from.id) }
+      await copyCold({ ...source, ...to }, signal)
+    }
   }
 
   /**
