@@ -31,7 +31,7 @@ import { createApi, serveApi } from './server.ts'
  */
 
 /**
- * What a door needs. `open`: nothing. `token`: any good token. `read`, `write`: of the app it names. `know`, `fill`: of the
+ * What a door needs. `open`: nothing. `token`: a good one. `read`, `write`: of the app it names. `know`, `fill`: of the
  * organization it names. `operator`: the operator's token.
  */
 type Need = 'open' | 'token' | 'read' | 'write' | 'know' | 'fill' | 'operator'
