@@ -132,10 +132,11 @@ function schemasOf(names: ReadonlyMap<z.ZodType, string>): Json {
     io: 'input',
     unrepresentable: 'any',
   })
+  const own = ([key]: [string, unknown]) => key !== '$schema' && key !== '$id'
   return Object.fromEntries(
-    Object.entries(schemas).map(([name, schema]) => {
-      const { $schema, $id, ...shape } = schema
-      return [name, shape]
-    }),
+    Object.entries(schemas).map(([name, schema]) => [
+      name,
+      Object.fromEntries(Object.entries(schema).filter(own)),
+    ]),
   )
 }
