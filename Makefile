@@ -9,7 +9,7 @@ UP_FLAGS := $(if $(REGIONS),--regions $(REGIONS)) $(if $(HOSTS_PER_REGION),--hos
 UNIT_TESTS = $(shell find src -name '*.test.ts')
 SYSTEM_TESTS = $(wildcard test/*.test.ts)
 
-.PHONY: up down destroy status doctor setup setup-test check test test-unit test-images bench fmt
+.PHONY: up down destroy status doctor setup setup-test check guest test test-unit test-images bench fmt
 
 up:
 	@begun=$$EPOCHREALTIME; scripts/setup && UP_BEGUN=$$begun scripts/up $(UP_FLAGS)
@@ -31,6 +31,10 @@ setup:
 
 setup-test:
 	@scripts/setup test
+
+# PID 1 of machines; setup builds it too.
+guest:
+	@guest/build
 
 check: setup
 	tsc --noEmit

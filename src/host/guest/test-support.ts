@@ -12,9 +12,14 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { systemClock } from '#core/clock.ts'
 import { runOk } from '#sys/process.ts'
-import { dialUnix } from './dial.ts'
-import { Guest, type GuestOptions } from './guest.ts'
-import type { GuestExit, GuestOutput, GuestRun } from './messages.ts'
+import {
+  dialUnix,
+  Guest,
+  type GuestExit,
+  type GuestOptions,
+  type GuestOutput,
+  type GuestRun,
+} from './index.ts'
 
 export const repository = resolve(import.meta.dirname, '../../..')
 export const initPath = join(repository, 'build/guest/init')
