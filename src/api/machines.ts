@@ -16,7 +16,7 @@ import {
   destroyMachine,
   execMachine,
   getMachine,
-  listMachines,
+  listMachinesJson,
   machineAction,
   machineEvents,
   machineMetadata,
@@ -136,13 +136,13 @@ function readRoutes(api: Hono<Env>): void {
     const metadata = Object.entries(query).flatMap(([name, value]) =>
       name.startsWith('metadata.') ? [[name.slice('metadata.'.length), value]] : [],
     )
-    const machines = await listMachines(c.var.ctx, app, {
+    const machines = await listMachinesJson(c.var.ctx, app, {
       includeDeleted: flag(query['include_deleted'] ?? 'false'),
       ...(query['region'] ? { region: query['region'] } : {}),
       ...(states.length > 0 ? { state: parsed.data } : {}),
       metadata: Object.fromEntries(metadata) as Record<string, string>,
     })
-    return c.json(machines)
+    return c.body(machines, 200, { 'content-type': 'application/json' })
   })
 
   api.get(one, async (c) =>

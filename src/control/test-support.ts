@@ -7,6 +7,7 @@ import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { newNonce, ulid } from '#core/ids.ts'
 import type { AppSecrets, HostCreate, HostUpdate } from '#spec/host-api.ts'
+import { machineLineHead } from '#spec/machine-line.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { ControlSettings } from '#spec/settings.ts'
 import type { ControlContext } from './context.ts'
@@ -158,7 +159,7 @@ async function answer(
   host.calls.push(line)
   const send = (status: number, body: unknown) => {
     response.writeHead(status, { 'content-type': 'application/json' })
-    response.end(JSON.stringify(body))
+    response.end(typeof body === 'string' ? body : JSON.stringify(body))
   }
   if (request.headers.authorization !== 'Bearer cluster-key') {
     return send(401, { error: 'no cluster key', status: 'unauthorized' })
@@ -204,7 +205,10 @@ function act(host: FakeHost, request: http.IncomingMessage, body: unknown): unkn
   if (id === undefined && request.method === 'POST') return createMachine(host, body as HostCreate)
   if (id === undefined) {
     const app = url.searchParams.get('app')
-    return [...host.machines.values()].filter((one) => one.app === app || one.appId === app)
+    const machines = [...host.machines.values()]
+    const ofApp = machines.filter((one) => one.app === app || one.appId === app)
+    if (url.searchParams.get('lines') !== 'true') return ofApp
+    return ofApp.map((one) => `${machineLineHead(one)}${JSON.stringify(one)}\n`).join('')
   }
   const machine = host.machines.get(id)
   if (!machine) throw new Fault('not_found', `machine not found: ${id}`)

@@ -8,7 +8,7 @@ import { execInputSchema, leaseNonceHeader } from '#spec/machine.ts'
 import type { Agent, Source } from './agent.ts'
 import { createMachine } from './create.ts'
 import { acquireLease, readLease, releaseLease } from './leases.ts'
-import { presentLease, presentMachine } from './present.ts'
+import { presentLease, presentLine, presentMachine } from './present.ts'
 import { routed } from './routed.ts'
 import { queryNumber, readJson } from './http-input.ts'
 import { updateMachine } from './update.ts'
@@ -74,12 +74,15 @@ function collection(routes: Hono, agent: Agent): void {
   routes.get('/v1/machines', (context) => {
     const app = context.req.query('app')
     const deleted = context.req.query('include_deleted') === 'true'
-    const machines = []
-    for (const record of agent.store.machines.all()) {
-      if (app && record.app.id !== app && record.app.name !== app) continue
-      if (record.destroyedAt === null || deleted) machines.push(presentMachine(agent, record))
+    const records = [...agent.store.machines.all()].filter(
+      (record) =>
+        (!app || record.app.id === app || record.app.name === app) &&
+        (record.destroyedAt === null || deleted),
+    )
+    if (context.req.query('lines') === 'true') {
+      return context.body(records.map((record) => presentLine(agent, record)).join(''))
     }
-    return context.json(machines)
+    return context.json(records.map((record) => presentMachine(agent, record)))
   })
   routes.get('/v1/machines/:id', (context) =>
     context.json(presentMachine(agent, agent.store.machines.get(context.req.param('id')))),

@@ -1,5 +1,6 @@
 import { resolveGuest } from '#spec/guest-size.ts'
-import type { Lease, Machine } from '#spec/machine.ts'
+import { machineLineHead } from '#spec/machine-line.ts'
+import type { Lease, Machine, MachineEvent } from '#spec/machine.ts'
 import { ip6Of, type Agent } from './agent.ts'
 import type { LeaseRecord, MachineRecord } from './store/index.ts'
 
@@ -23,6 +24,29 @@ export function presentMachine(agent: Agent, record: MachineRecord): Machine {
     cordoned: record.cordoned,
     host_status: 'ok',
   }
+}
+
+interface WrittenLine {
+  events: readonly MachineEvent[]
+  before: string
+  after: string
+}
+// A record is replaced when anything shown of it changes, so its text holds for as long as it and its events are the same.
+const written = new WeakMap<MachineRecord, WrittenLine>()
+
+/** The machine as a line of a list (spec/machine-line.ts). Only its checks are written anew each time. */
+export function presentLine(agent: Agent, record: MachineRecord): string {
+  const events = agent.store.history.events(record.id)
+  let line = written.get(record)
+  if (line?.events !== events) {
+    const machine = presentMachine(agent, record)
+    const { checks: _, cordoned, host_status, ...first } = machine
+    const before = `${machineLineHead(machine)}${JSON.stringify(first).slice(0, -1)},"checks":`
+    const after = `,${JSON.stringify({ cordoned, host_status }).slice(1)}\n`
+    written.set(record, (line = { events, before, after }))
+  }
+  const checks = agent.runs.get(record.id)?.health.statuses ?? []
+  return `${line.before}${JSON.stringify(checks)}${line.after}`
 }
 
 export function presentLease(lease: LeaseRecord, version: string): Omit<Lease, 'nonce'> {

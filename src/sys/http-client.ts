@@ -93,12 +93,18 @@ export async function readBody(body: Readable, bytesMax: number): Promise<Buffer
   return Buffer.concat(chunks)
 }
 
-/** A JSON call. An error answer of our own roles (`{error, status}`) comes back as the Fault it was. */
-export async function callJson<T>(target: HttpTarget, request: HttpRequest): Promise<T> {
+/** A call and the whole answer. An error answer of our own roles (`{error, status}`) comes back as the Fault it was. */
+export async function callBytes(target: HttpTarget, request: HttpRequest): Promise<Buffer> {
   const answer = await httpRequest(target, request)
-  const text = (await readBody(answer.body, 64 * 1024 * 1024)).toString('utf8')
-  if (answer.status >= 400)
-    throw faultFromAnswer(answer.status, text, `${request.method} ${request.path}`)
+  const bytes = await readBody(answer.body, 64 * 1024 * 1024)
+  if (answer.status < 400) return bytes
+  const what = `${request.method} ${request.path}`
+  throw faultFromAnswer(answer.status, bytes.toString('utf8'), what)
+}
+
+/** The same for an answer of JSON. */
+export async function callJson<T>(target: HttpTarget, request: HttpRequest): Promise<T> {
+  const text = (await callBytes(target, request)).toString('utf8')
   return (text === '' ? undefined : JSON.parse(text)) as T
 }
 

@@ -2,7 +2,7 @@ import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { hostInfoSchema, type HostInfo } from '#spec/host-api.ts'
 import { leaseNonceHeader } from '#spec/machine.ts'
 import type { HostRow } from '#spec/roster.ts'
-import { callJson, httpRequest, type HttpAnswer, type HttpRequest } from '#sys/http-client.ts'
+import { callBytes, httpRequest, type HttpAnswer, type HttpRequest } from '#sys/http-client.ts'
 import type { ControlContext } from '../context.ts'
 
 export interface HostCall {
@@ -68,13 +68,23 @@ function toRequest(ctx: ControlContext, call: HostCall): HttpRequest {
  * knows whether it acted. A host that is lost is not called at all, and one that is lost meanwhile not waited for.
  */
 export async function callHost<T>(ctx: ControlContext, host: HostRef, call: HostCall): Promise<T> {
+  const text = (await callHostBytes(ctx, host, call)).toString('utf8')
+  return (text === '' ? undefined : JSON.parse(text)) as T
+}
+
+/** The same without reading what the host answered. */
+export async function callHostBytes(
+  ctx: ControlContext,
+  host: HostRef,
+  call: HostCall,
+): Promise<Buffer> {
   return await withPulse(ctx, host, call, async (target, request) => {
     try {
-      return await callJson<T>(target, request)
+      return await callBytes(target, request)
     } catch (error) {
       if (!isStale(error, request)) throw error
     }
-    return await callJson<T>(target, { ...request, ownConnection: true })
+    return await callBytes(target, { ...request, ownConnection: true })
   })
 }
 

@@ -2,6 +2,7 @@ export { openHostDirectory, type HostDirectory, type KnownHost } from './directo
 export {
   askHost,
   callHost,
+  callHostBytes,
   freshHosts,
   hostCallTimeoutMs,
   streamHost,

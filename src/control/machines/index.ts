@@ -17,16 +17,15 @@ export { findMachineApp, findVolumeApp } from './find-app.ts'
 export { appLogs, type LogFilter } from './logs.ts'
 export { deleteApp } from './delete-app.ts'
 export { placementsOf } from './placements.ts'
+export { listMachines, listMachinesJson, type MachineFilter } from './list.ts'
 export { destroyAbandoned } from './janitor.ts'
 export { oneAtATime } from './one-at-a-time.ts'
 export {
   getMachine,
-  listMachines,
   machineEvents,
   machineProcesses,
   machineRouted,
   machineVersions,
-  type MachineFilter,
 } from './read.ts'
 export { appsWithStaleSecrets, pushSecrets } from './secrets-push.ts'
 export { hostLostMsMin, standbyKeeper } from './standbys.ts'

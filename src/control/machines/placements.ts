@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { markOf, type MachineLine } from '#spec/machine-line.ts'
 import type { Machine } from '#spec/machine.ts'
 import { holdApp, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
@@ -13,6 +14,8 @@ export interface MachinePlacement extends HostRef {
   status: PlacementStatus
   last_known: Machine | null
 }
+
+export type MachinePlace = Pick<MachinePlacement, 'machine_id' | 'status'> & HostRef
 
 type Store = Pick<ControlContext, 'db'>
 
@@ -44,6 +47,32 @@ export async function placementsOf(
     .orderBy('created_at')
     .limit(20_000)
     .execute()
+}
+
+/** The same without what is kept of each: for thousands that would be most of the work. */
+export async function placesOf(
+  ctx: Store,
+  app: Pick<AppRecord, 'id'>,
+  options: { includeGone: boolean },
+): Promise<MachinePlace[]> {
+  return ctx.db
+    .selectFrom('machine_placements')
+    .select(['machine_id', 'host_id', 'host_api', 'status'])
+    .where('app_id', '=', app.id)
+    .where('status', 'in', options.includeGone ? ['placed', 'gone'] : ['placed'])
+    .orderBy('created_at')
+    .limit(20_000)
+    .execute()
+}
+
+/** Those of the machines that a host has ever answered about, in no order. */
+export async function lastKnownOf(ctx: Store, ids: readonly string[]): Promise<Machine[]> {
+  const rows = await ctx.db
+    .selectFrom('machine_placements')
+    .select('last_known')
+    .where('machine_id', '=', sql<string>`any(${ids})`)
+    .execute()
+  return rows.map((row) => row.last_known).filter((machine) => machine !== null)
 }
 
 export async function findPlacement(
@@ -170,7 +199,7 @@ const remembered = new WeakMap<object, Map<string, string>>()
 export async function remember(ctx: Store, machine: Machine): Promise<void> {
   let marks = remembered.get(ctx.db)
   if (!marks) remembered.set(ctx.db, (marks = new Map()))
-  const mark = `${machine.instance_id} ${machine.state} ${machine.updated_at} ${machine.cordoned}`
+  const mark = markOf(machine)
   if (marks.get(machine.id) === mark) return
   const copy = memoryOf(machine)
   const gone = machine.state === 'destroyed'
@@ -182,6 +211,31 @@ export async function remember(ctx: Store, machine: Machine): Promise<void> {
     .execute()
   if (gone) marks.delete(machine.id)
   else marks.set(machine.id, mark)
+}
+
+/** Whether what is kept of the machine is as the host says now. */
+export const isRemembered = (ctx: Store, { id, mark }: MachineLine): boolean =>
+  remembered.get(ctx.db)?.get(id) === mark
+
+const togetherMax = 500
+
+/** Keeps what hosts answered about many machines, in few writes: after a start of control that is all of them. */
+export async function rememberAll(ctx: Store, lines: readonly MachineLine[]): Promise<void> {
+  const living = lines.filter(({ state }) => state !== 'destroyed')
+  for (let at = 0; at < living.length; at += togetherMax) {
+    const some = living.slice(at, at + togetherMax)
+    const machines = some.map(({ json }) => memoryOf(JSON.parse(json.toString()) as Machine))
+    await sql`
+      update machine_placements set last_known = news.machine
+      from jsonb_array_elements(${JSON.stringify(machines)}::jsonb) as news(machine)
+      where machine_id = news.machine ->> 'id' and status <> 'doomed'`.execute(ctx.db)
+    let marks = remembered.get(ctx.db)
+    if (!marks) remembered.set(ctx.db, (marks = new Map()))
+    for (const { id, mark } of some) marks.set(id, mark)
+  }
+  for (const { state, json } of lines) {
+    if (state === 'destroyed') await remember(ctx, JSON.parse(json.toString()) as Machine)
+  }
 }
 
 /** MCH-37: the machine is gone; its last known form stays readable, as destroyed. */
