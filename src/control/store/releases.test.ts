@@ -78,6 +78,21 @@ test('a second server release of the same app is refused with the name of the fi
   assert.equal((await createRelease(pg, release(appId))).version, 2)
 })
 
+test('DEP-5: a client begins no release while the cloud deploys the app, and is told whose that is', async () => {
+  const appId = await newApp()
+  const first = await createRelease(pg, release(appId))
+  const second = { driver: 'client', status: 'pending' } as const
+  await assert.rejects(createRelease(pg, release(appId, second)), (error) => {
+    assert.ok(isFault(error, 'conflict'))
+    return /release v1 of this app is running, started by .+; wait/.test(error.message)
+  })
+  await setReleaseStatus(pg, { id: first.id, status: 'complete' })
+  const after = await createRelease(pg, release(appId, second))
+  const third = await createRelease(pg, release(appId, second))
+  await setReleaseStatus(pg, { id: third.id, status: 'complete' })
+  assert.equal((await getRelease(pg, { appId, id: after.id })).status, 'interrupted', 'superseded')
+})
+
 test('a release that is over stays what it became, and its definition is current only when it is complete', async () => {
   const appId = await newApp()
   const first = await createRelease(pg, release(appId, { definition: { n: 1 } }))
