@@ -19,6 +19,9 @@ export const queryBounds = {
   fieldsMax: 1_000,
   rootFieldsMax: 10,
   tokensMax: 5_000,
+  /** Queries that are kept once they were found right, and the letters of the longest. */
+  keptMax: 200,
+  keptTextMax: 10_000,
   /** Brackets of all kinds inside each other. */
   nestingMax: 100,
   /** An answer with 10,000 machines and twenty fields of each. */

@@ -68,6 +68,15 @@ export function graphRoutes(api: Hono<Env>): void {
   })
 }
 
+/** Clients ask the same few queries for ever: those that were right are read and checked once. */
+const rightQueries = new Map<string, DocumentNode>()
+
+function keepRight(query: string, document: DocumentNode): void {
+  if (query.length > queryBounds.keptTextMax) return
+  if (rightQueries.size >= queryBounds.keptMax) rightQueries.clear()
+  rightQueries.set(query, document)
+}
+
 /** Variables that the query does not declare are ignored: a client sends such. */
 async function ask(schema: GraphQLSchema, body: Record<string, unknown>, graph: Graph) {
   const { query, operationName, variables } = body
@@ -77,10 +86,14 @@ async function ask(schema: GraphQLSchema, body: Record<string, unknown>, graph: 
   if (variables !== undefined && variables !== null && typeof variables !== 'object') {
     throw new Fault('bad_request', 'variables must be an object')
   }
-  refuseDeepText(query)
-  const document = parse(query, { maxTokens: queryBounds.tokensMax })
-  const wrong = wrongIn(schema, document)
-  if (wrong.length > 0) return { errors: wrong.map((error) => shown(error, graph)) }
+  let document = rightQueries.get(query)
+  if (!document) {
+    refuseDeepText(query)
+    document = parse(query, { maxTokens: queryBounds.tokensMax })
+    const wrong = wrongIn(schema, document)
+    if (wrong.length > 0) return { errors: wrong.map((error) => shown(error, graph)) }
+    keepRight(query, document)
+  }
   const end = new AbortController()
   const result: ExecutionResult = await execute({
     schema,
