@@ -47,7 +47,12 @@ export function openContainerDriver(options: ContainerDriverOptions): Driver {
 
 class ContainerDriver implements Driver {
   readonly name = 'container'
-  readonly capabilities = { suspend: 'freeze', exec: true, isolation: 'container' } as const
+  readonly capabilities = {
+    suspend: 'freeze',
+    exec: true,
+    isolation: 'container',
+    volumes: 'folder',
+  } as const
   readonly #log: Logger
   readonly #place: ContainerPlace
   readonly #locks = new IdLocks()

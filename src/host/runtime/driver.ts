@@ -1,4 +1,5 @@
 import type { MachineProcess } from '#spec/machine.ts'
+import type { RuntimeKind } from '#spec/runtime.ts'
 
 export type { MachineProcess }
 
@@ -17,18 +18,36 @@ export interface Driver {
    * Nothing runs before `netReady` resolves: then the namespace is there. What it rejects with fails the start.
    */
   start(spec: StartSpec, netReady?: Promise<unknown>): Promise<void>
-  /** What is true of a machine right now: running (suspended counts), how it ended, or undefined: nothing known of it. */
+  /**
+   * What is true of a machine right now: running (suspended counts, also when only its whole snapshot is left), how it
+   * ended, or undefined: nothing known of it. A half snapshot is nothing; a VM that only stands still (`still`) goes on.
+   */
   recover(id: string): Promise<'running' | ExitRecord | undefined>
   /** Resolves when the machine's supervisor or process is gone; also for machines that a driver before us started. */
   exited(id: string): Promise<ExitRecord>
-  /** Signals the machine's main process, e.g. `SIGTERM`. False when nothing runs. A suspended machine is resumed by it. */
+  /**
+   * Signals the machine's main process, e.g. `SIGTERM`. False when nothing runs. A suspended machine is resumed by it, but
+   * SIGKILL discards a snapshot: that is the machine's end.
+   */
   signal(id: string, signal: NodeJS.Signals): Promise<boolean>
   /** Runs a program inside the running machine. A program that fails or is missing is a result, not an error. */
   exec(id: string, request: ExecRequest): Promise<ExecResult>
   /** The processes of a running machine, PID 1 first; empty when nothing runs. */
   ps(id: string): Promise<MachineProcess[]>
+  /** Resolves when the machine stands still and, with `snapshot`, its state is whole on the disk and its memory free. */
   suspend(id: string): Promise<void>
-  resume(id: string): Promise<void>
+  /**
+   * Goes on where `suspend` left it. When it rejects, or when `recover` finds nothing, the snapshot is of no use any more,
+   * and the owner starts the machine with `keepRoot`. With `snapshot`, nothing runs before `netReady` resolves.
+   */
+  resume(id: string, netReady?: Promise<unknown>): Promise<void>
+  /**
+   * With volumes as `disk`: runs the action while the machine writes to no disk, and lets it go on however that ends; what
+   * the guest could flush is in the disks. Undefined where the host mounts the volumes itself.
+   */
+  still?<T>(id: string, action: () => Promise<T>): Promise<T>
+  /** The file of an attached disk became larger. False when the machine sees it only after its next start. */
+  grow?(id: string, source: string): Promise<boolean>
   /** Undefined when the machine does not run. */
   stats(id: string): Promise<MachineStats | undefined>
   /** Kills what runs and removes mounts, cgroup and records. The log file stays: it belongs to the host's logs. */
@@ -45,17 +64,25 @@ export interface DriverCapabilities {
   exec: boolean
   /** What separates a machine from the host. */
   isolation: 'vm' | 'container' | 'none'
+  /** What the source of a mount is: a folder that the host mounted, or the file that is the disk. */
+  volumes: 'folder' | 'disk'
 }
 
 export interface DriverProbe {
   ok: boolean
   /** For people: what was chosen and why, or why it cannot work and what mends it. */
   note: string
+  /** Of a VM: whether the processor runs it (`kvm`) or a program that plays one (`tcg`, several times slower). */
+  accel?: 'kvm' | 'tcg'
 }
 
 export interface StartSpec {
   id: string
   instanceId: string
+  /** Which of a host's drivers, where it has several; a driver alone takes every spec. */
+  runtime?: RuntimeKind
+  /** What the machine wrote to its root before is kept, if it is still there: after a lost snapshot (MCH-42, MCH-65). */
+  keepRoot?: boolean
   /** The image's root, read-only. Shared by all machines of a digest. */
   squashfsPath: string
   argv: string[]
@@ -88,7 +115,7 @@ export interface MachineFile {
 }
 
 export interface MachineMount {
-  /** A folder of the host. */
+  /** A folder of the host, or the file that is the disk: `DriverCapabilities.volumes`. */
   source: string
   /** Where the machine sees it, read and write. */
   path: string

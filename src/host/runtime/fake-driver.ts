@@ -47,7 +47,7 @@ export function fakeDriver(): FakeDriver {
   }
   const fake: FakeDriver = {
     name: 'fake',
-    capabilities: { suspend: 'freeze', exec: true, isolation: 'none' },
+    capabilities: { suspend: 'freeze', exec: true, isolation: 'none', volumes: 'folder' },
     calls,
     spec: (id) => machines.get(id)?.spec,
     finish,
