@@ -317,3 +317,29 @@ test('a host that hangs is waited for once', slow, async () => {
   assert.ok(systemClock.now() - begun < 5_000)
   assert.equal((await cloud.api('POST', `/v1/apps/web/machines/${left.id}/restart`)).status, 200)
 })
+
+test(
+  'a request wakes a machine elsewhere while the host of the first choice hangs',
+  slow,
+  async () => {
+    const hung = placeOf('ord2')
+    const onHung = await onPlace('web', hung)
+    // Those that rest longer are the first choice.
+    for (const machine of [...onHung, ...(await onPlace('web', placeOf('ord1')))]) {
+      const stopped = await cloud.api('POST', `/v1/apps/web/machines/${machine.id}/stop`)
+      assert.equal(stopped.status, 200, stopped.body)
+      await eventually('it rests', async () =>
+        (await list('web')).some(({ id, state }) => id === machine.id && state === 'stopped'),
+      )
+    }
+    const host = daemonOf(`host-${hung.id}`)
+    signalProcess(host, 'SIGSTOP')
+    try {
+      const answer = await timed(() => whoServes('web'))
+      assert.ok(answer.ms < 10_000, `a cold request took ${answer.ms} ms`)
+      assert.ok(onHung.every(({ id }) => !answer.value.has(id)))
+    } finally {
+      signalProcess(host, 'SIGCONT')
+    }
+  },
+)

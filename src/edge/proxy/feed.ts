@@ -9,6 +9,8 @@ import type { RouteTable } from './route-table.ts'
 export interface Feed {
   /** Resolves once the bus has told its rows, or was silent for 3 s. */
   ready: Promise<void>
+  /** True when the bus works and the host has said nothing for three seconds: it is dead, hangs, or is cut off. */
+  silent(host: string): boolean
   close(): void
 }
 
@@ -20,6 +22,7 @@ export function startFeed(options: { roster: Roster; region: string; table: Rout
   const stop = new AbortController()
   const seen = new Set<string>()
   const hostSeen = new Map<string, number>()
+  const startedAt = systemClock.now()
   const watcher = roster.watch({
     regions: [region],
     onRow(row) {
@@ -33,11 +36,14 @@ export function startFeed(options: { roster: Roster; region: string; table: Rout
     onHost: (host) => void hostSeen.set(host.host, systemClock.now()),
   })
 
+  const sinceHeardMs = (host: string) => systemClock.now() - (hostSeen.get(host) ?? startedAt)
   const dropUnsaid = () => {
-    const now = systemClock.now()
     const unsaid = [...table.apps()]
       .flatMap((app) => table.rowsOf(app))
-      .filter((row) => !seen.has(row.id) && now - (hostSeen.get(row.host) ?? 0) < hostLivesMs)
+      .filter(
+        (row) =>
+          !seen.has(row.id) && hostSeen.has(row.host) && sinceHeardMs(row.host) < hostLivesMs,
+      )
     for (const row of unsaid) table.forget(row)
   }
   void (async () => {
@@ -49,6 +55,7 @@ export function startFeed(options: { roster: Roster; region: string; table: Rout
   })()
   return {
     ready: watcher.ready,
+    silent: (host) => watcher.healthy() && sinceHeardMs(host) >= hostLivesMs,
     close() {
       stop.abort()
       watcher.close()

@@ -20,24 +20,28 @@ export interface ChooseOptions {
   failed: ReadonlySet<string>
   /** Milliseconds that a started machine has refused connections; undefined when it does not. */
   refusingMs: (member: Member) => number | undefined
+  /** A host that says nothing: others are asked first. */
+  silent: (host: string) => boolean
 }
 
 /** PRX-44 and PRX-45: one that is coming is waited for; else a resting one that may be started; else say why not. */
-export function choose(pool: Pool, { now, failed, refusingMs }: ChooseOptions): Choice {
+export function choose(pool: Pool, options: ChooseOptions): Choice {
+  const { now, failed, refusingMs, silent } = options
   const members = [...pool.members.values()].sort((a, b) => (a.row.id < b.row.id ? -1 : 1))
   const candidates = members.filter(
     (member) => mayStart(member) && resting.has(member.row.state) && !failed.has(member.row.id),
   )
-  const patient = candidates.length === 0
-  const coming = members.some((member) =>
-    member.usable
-      ? patient || (refusingMs(member) ?? 0) < unreadyMsMax
-      : isComing(member.row, now, patient),
-  )
+  const patient = candidates.every((member) => silent(member.row.host))
+  const coming = members.some((member) => {
+    if (member.usable) return patient || (refusingMs(member) ?? 0) < unreadyMsMax
+    if (silent(member.row.host) && !patient) return false
+    return isComing(member.row, now, patient)
+  })
   if (coming) return { do: 'wait' }
   // A suspended machine is back soonest; among equals the one that rested longest.
   const [best] = candidates.sort(
     (a, b) =>
+      Number(silent(a.row.host)) - Number(silent(b.row.host)) ||
       Number(b.row.state === 'suspended') - Number(a.row.state === 'suspended') ||
       a.row.changed_at - b.row.changed_at,
   )

@@ -1,8 +1,9 @@
 import { systemClock } from '#core/clock.ts'
 import { messageOf } from '#core/fault.ts'
+import type { MachineRow } from '#spec/roster.ts'
 import type { Logger } from '#sys/log.ts'
 import type { Router } from '../proxy/router.ts'
-import type { Pool } from '../proxy/routes.ts'
+import type { Member, Pool } from '../proxy/routes.ts'
 import type { RouteTable } from '../proxy/route-table.ts'
 import { choose } from './choose.ts'
 import type { Starter } from './starter.ts'
@@ -12,6 +13,8 @@ export interface HoldOptions {
   table: RouteTable
   router: Router
   starter: Starter
+  /** A host that said nothing for some seconds, while others did. */
+  silent: (host: string) => boolean
   holdMs: number
   log: Logger
 }
@@ -25,12 +28,13 @@ export type Outcome =
 
 const lookEveryMs = 50
 const afterWakeMs = 100
+const silenceLookMs = 500
 
 /** Returns the function that ends when HAProxy has a server for the pool, or when there is no hope of one. */
 export function openHold(
   options: HoldOptions,
 ): (poolKey: string, gone: () => boolean) => Promise<Outcome> {
-  const { table, router, starter, log } = options
+  const { table, router, starter, silent, log } = options
   const looking = new Map<string, Promise<void>>()
 
   /** Many requests fall on the waker at once when a server is marked down: HAProxy is asked once for all of them. */
@@ -45,6 +49,17 @@ export function openHold(
     return mine
   }
 
+  /** Rejects when the host of the machine stops to say anything while it is asked: another may be woken meanwhile. */
+  async function fallsSilent({ host }: MachineRow, wake: Promise<unknown>): Promise<void> {
+    const over = new AbortController()
+    const end = () => over.abort()
+    wake.then(end, end)
+    while (!over.signal.aborted) {
+      await systemClock.sleep(silenceLookMs, over.signal).catch(() => {})
+      if (silent(host)) throw new Error(`host ${host} does not answer`)
+    }
+  }
+
   return async (poolKey, gone) => {
     const deadline = systemClock.now() + options.holdMs
     const failed = new Set<string>()
@@ -56,7 +71,8 @@ export function openHold(
       if (!pool) return { kind: 'failed', code: 'PR02', message: 'the app was removed' }
       if (router.hasServer(poolKey)) return { kind: 'ready' }
       const now = systemClock.now()
-      const choice = choose(pool, { now, failed, refusingMs: (m) => router.refusingMs(m) })
+      const refusingMs = (member: Member) => router.refusingMs(member)
+      const choice = choose(pool, { now, failed, refusingMs, silent })
       if (choice.do === 'refuse') {
         if (failure !== undefined) return { kind: 'failed', code: 'PM07', message: failure }
         return { kind: 'failed', code: choice.code, message: choice.message }
@@ -65,7 +81,10 @@ export function openHold(
       if (choice.do === 'start') {
         waitMs = afterWakeMs
         try {
-          await starter.wake(choice.machine)
+          const wake = starter.wake(choice.machine)
+          await (silent(choice.machine.host)
+            ? wake
+            : Promise.race([wake, fallsSilent(choice.machine, wake)]))
         } catch (error) {
           failed.add(choice.machine.id)
           failure = `machine ${choice.machine.id} of ${pool.app} could not be started: ${messageOf(error)}`

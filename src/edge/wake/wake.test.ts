@@ -26,12 +26,13 @@ const row = (changes: Partial<MachineRow>, service: object = {}): MachineRow =>
 const pool = (rows: MachineRow[]) => routesOf(rows, { domain: 'x' }).pools.get('web')!
 const chosen = (
   rows: MachineRow[],
-  options: { now?: number; failed?: string[]; refusing?: number } = {},
+  options: { now?: number; failed?: string[]; refusing?: number; silent?: string } = {},
 ) => {
   const choice = choose(pool(rows), {
     now: options.now ?? 1_500,
     failed: new Set(options.failed),
     refusingMs: () => options.refusing,
+    silent: (host) => host === options.silent,
   })
   return choice.do === 'start' ? choice.machine.id : choice.do
 }
@@ -52,6 +53,19 @@ test('what a held request waits for', () => {
   assert.equal(chosen([row({ startable: false })]), 'refuse')
   assert.equal(chosen([row({}, { autostart: false })]), 'refuse')
   assert.equal(chosen([row({})], { failed: ['m1'] }), 'refuse')
+})
+
+test('a host that says nothing is asked last, and keeps no other machine from being started', () => {
+  const resting = row({ host: 'mute' })
+  const arriving = row({ host: 'mute', state: 'starting' })
+  const other = row({ id: 'm2', changed_at: 1_200 })
+  const silent = 'mute'
+  assert.equal(chosen([resting, other]), 'm1')
+  assert.equal(chosen([resting, other], { silent }), 'm2')
+  assert.equal(chosen([resting], { silent }), 'm1')
+  assert.equal(chosen([arriving, other]), 'wait')
+  assert.equal(chosen([arriving, other], { silent }), 'm2')
+  assert.equal(chosen([arriving], { silent }), 'wait')
 })
 
 test('a machine that stays unready or deaf keeps no other from being started', () => {
