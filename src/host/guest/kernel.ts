@@ -17,6 +17,7 @@ import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
 import { runOk } from '#sys/process.ts'
 import { initramfs } from './initramfs.ts'
 import { inLoadOrder, moduleName, wantedModules } from './modules.ts'
+import { unpackKernel } from './vmlinux.ts'
 
 export interface GuestKernel {
   /** e.g. `6.1.0-56-amd64`. */
@@ -25,6 +26,8 @@ export interface GuestKernel {
   packageDigest: string
   /** A bzImage on x86, an Image on ARM. */
   kernelPath: string
+  /** The same as an ELF; on ARM, or for a packing that we do not know, the kernel itself. */
+  elfPath: string
   initramfsPath: string
   /** Of kernel and initramfs together: a snapshot belongs to one. */
   digest: string
@@ -41,6 +44,8 @@ const recordSchema = z.object({
   release: z.string(),
   package: z.string(),
   packageDigest: z.string(),
+  /** `vmlinux`, or `vmlinuz` where there is none. */
+  elf: z.enum(['vmlinux', 'vmlinuz']),
   /** In load order. */
   modules: z.array(z.string()),
 })
@@ -67,6 +72,7 @@ export async function guestKernel(options: KernelOptions): Promise<GuestKernel> 
     release: record.release,
     packageDigest: record.packageDigest,
     kernelPath: join(dir, 'vmlinuz'),
+    elfPath: join(dir, record.elf),
     initramfsPath,
     digest: sha256(Buffer.from(`${record.packageDigest} ${imageDigest}`)),
   }
@@ -123,6 +129,7 @@ async function pickFrom(
   const kernel = readdirSync(join(tree, 'boot')).find((name) => name.startsWith('vmlinuz-'))
   if (!kernel) throw new Fault('native_failed', `the package ${from.name} holds no kernel`)
   copyFileSync(join(tree, 'boot', kernel), join(made, 'vmlinuz'))
+  const unpacked = await unpackKernel(readFileSync(join(made, 'vmlinuz')), join(made, 'vmlinux'))
   const release = kernel.slice('vmlinuz-'.length)
   const folder = [`usr/lib/modules/${release}`, `lib/modules/${release}`]
     .map((path) => join(tree, path))
@@ -135,8 +142,9 @@ async function pickFrom(
   const modules = await inLoadOrder(wantedModules, async (name) => readModule(files.get(name)))
   for (const { name, content } of modules)
     writeFileAtomic(join(made, 'modules', `${name}.ko`), content)
-  const record = {
+  const record: KernelRecord = {
     release,
+    elf: unpacked ? 'vmlinux' : 'vmlinuz',
     package: from.name,
     packageDigest: from.digest,
     modules: modules.map(({ name }) => name),
