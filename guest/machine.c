@@ -25,9 +25,8 @@
 #include "spawn.h"
 
 enum {
-  DRAIN_MS = 2000,             /* For what was written before the end. */
-  SEND_MS = 10000,             /* For a host that is there to take it. */
-  HOST_AWAY_MS = 120 * 1000,   /* For a host that is being started again. */
+  DRAIN_MS = 2000,                /* For what was written before the end. */
+  END_KEPT_MS = 60 * 60 * 1000,   /* For a host that hangs, or is being mended and started again. */
 };
 
 static const char default_path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,7 +38,7 @@ static uint8_t boot_id[16];
 static struct spec *spec; /* For ever: its strings are the environment. */
 static char home_variable[300];
 static struct exit_record end;
-static int64_t kill_at, drain_until, told_at, away_since;
+static int64_t kill_at, drain_until, ended_at;
 static uint64_t oom_kills_before;
 static bool acked, told;
 
@@ -217,36 +216,24 @@ bool machine_reap(pid_t pid, int status) {
 void machine_exit_acked(void) { acked = state == MACHINE_ENDED; }
 
 static void leave(void) {
-  sync();
   if (is_vm) {
+    sync(); /* In a container it would be for all disks of the host. */
     reboot(RB_AUTOBOOT); /* Not power-off: that leaves some monitors running. */
     for (;;) pause();
   }
   _exit((int)end.code);
 }
 
-void machine_new_host(void) {
-  told = false;
-  told_at = 0;
-}
+void machine_new_host(void) { told = false; }
 
-/* How long the end waits for its record to be taken depends on whether there is a host. */
 static void wait_for_ack(void) {
-  if (acked) leave();
-  if (!link_greeted()) {
-    if (!away_since) away_since = now_ms();
-    if (now_ms() - away_since > HOST_AWAY_MS) leave();
-    loop_deadline(away_since + HOST_AWAY_MS + 1);
-    return;
-  }
-  away_since = 0;
-  if (!told_at) told_at = now_ms();
-  if (!told && output_all_sent()) {
+  if (!ended_at) ended_at = now_ms();
+  if (acked || now_ms() - ended_at > END_KEPT_MS) leave();
+  if (!told && link_greeted() && output_all_sent()) {
     told = true;
     tell_exit_record();
   }
-  if (now_ms() - told_at > SEND_MS) leave();
-  loop_deadline(told_at + SEND_MS + 1);
+  loop_deadline(ended_at + END_KEPT_MS + 1);
 }
 
 void machine_prepare(void) {

@@ -4,6 +4,7 @@
  *   init                  as /init of a VM's initramfs: speaks over a virtio-serial port named "hangar", or vsock
  *   init --listen PATH    in a container: speaks over a unix socket that it makes
  *   init --listen-fd N    the same over a listening socket that was handed down
+ *   init --version        says what it is
  */
 #include <dirent.h>
 #include <errno.h>
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "api.h"
+#include "frames.h"
 #include "handle.h"
 #include "link.h"
 #include "loop.h"
@@ -104,8 +106,12 @@ static bool open_link(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+  if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+    printf("hangar init, guest protocol %d\n", PROTOCOL_VERSION);
+    return 0;
+  }
   if (argc != 3 && getpid() != 1) {
-    dprintf(2, "usage: init --listen PATH | init --listen-fd N; without arguments only as PID 1 of a VM\n");
+    dprintf(2, "usage: init --listen PATH | init --listen-fd N | init --version; without arguments only as PID 1 of a VM\n");
     return 2;
   }
   umask(022);

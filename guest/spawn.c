@@ -90,9 +90,9 @@ static void close_all(int *fds, int count) {
 }
 
 /* theirs: what becomes 0, 1, 2 of the child. */
-static int open_pipes(bool null_input, int theirs[3], struct spawned *made) {
+static int open_pipes(const struct spawn *what, int theirs[3], struct spawned *made) {
   int in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
-  if (null_input) in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (what->null_input) in[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
   else if (pipe2(in, O_CLOEXEC) < 0) in[0] = -1;
   if (in[0] < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) {
     int because = errno;
@@ -103,6 +103,8 @@ static int open_pipes(bool null_input, int theirs[3], struct spawned *made) {
   theirs[0] = in[0];
   theirs[1] = out[1];
   theirs[2] = err[1];
+  /* The program may open its own /dev/stdout anew, as many that run as another user do. */
+  for (int i = what->null_input ? 1 : 0; i < 3; i++) (void)!fchown(theirs[i], what->user.uid, what->user.gid);
   *made = (struct spawned){.in = in[1], .out = out[0], .err = err[0]};
   if (made->in >= 0) fcntl(made->in, F_SETFL, O_NONBLOCK);
   fcntl(made->out, F_SETFL, O_NONBLOCK);
@@ -140,7 +142,7 @@ static void close_made(struct spawned *made) {
 int spawn(const struct spawn *what, struct spawned *made) {
   int theirs[3], report[2];
   if (pipe2(report, O_CLOEXEC) < 0) return errno;
-  int because = what->tty ? open_terminal(what, theirs, made) : open_pipes(what->null_input, theirs, made);
+  int because = what->tty ? open_terminal(what, theirs, made) : open_pipes(what, theirs, made);
   if (because) {
     close_all(report, 2);
     return because;
