@@ -56,8 +56,13 @@ static void open_signals(void) {
   sigfillset(&all);
   int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
   for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&all, own[i]);
+  /* What our own writes bring upon us is ignored. A blocked signal never is: it would be passed on as somebody's. */
+  int ignored[] = {SIGPIPE, SIGXFSZ, SIGTTIN, SIGTTOU};
+  for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) {
+    signal(ignored[i], SIG_IGN);
+    sigdelset(&all, ignored[i]);
+  }
   sigprocmask(SIG_BLOCK, &all, NULL);
-  signal(SIGPIPE, SIG_IGN);
   signals = signalfd(-1, &all, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 

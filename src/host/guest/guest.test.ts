@@ -192,6 +192,18 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     assert.equal(flood.exitCode, 0)
   })
 
+  test('input for a program that closed it, or ended, harms neither PID 1 nor the main process', async () => {
+    const heard = await start(['sleep', '60'])
+    for (let i = 0; i < 5; i++) {
+      const result = await exec(heard, 'exec <&-; sleep 0.1; echo done', {
+        stdin: 'x'.repeat(200_000),
+      })
+      assert.equal(result.stdout, 'done\n')
+    }
+    assert.deepEqual(heard.exits, [])
+    assert.equal((await heard.guest.ps())[1]?.command, 'sleep 60')
+  })
+
   test('a terminal has a size that changes, signals, and an end of input', async () => {
     const heard = await start(['sleep', '60'])
     const process = heard.guest.open({
