@@ -50,5 +50,8 @@ export const limits = {
   volumeWaitMsMax: 5 * 60_000,
   logLineBytesMax: 32 * 1024,
   logBytesPerMachineMax: 64 * 1024 * 1024,
+  /** A machine that writes more waits, once it has written so much at once. */
+  logBytesPerSecondMax: 4 * 1024 * 1024,
+  logBurstBytesMax: 16 * 1024 * 1024,
   logLinesPerReadMax: 5_000,
 } as const

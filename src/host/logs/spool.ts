@@ -10,7 +10,7 @@ const runsKept = 20
 const platformBytesMax = 4 * 1024 * 1024
 
 /**
- * Where the logs of this host's machines lie: a folder for each machine with one file for each run, written by conmon,
+ * Where the logs of this host's machines lie: a folder for each machine with one file for each run (`RunLog`),
  * and one for the lines of the platform itself.
  */
 export class LogSpool {
@@ -68,7 +68,7 @@ export class LogSpool {
 
   /**
    * Holds a machine within its bound: the oldest runs go first; a single run that is over it is cut to its newest half.
-   * The file stays the same one, because conmon has it open for appending.
+   * The file stays the same one, because its writer has it open for appending.
    */
   async sweep(machine: string): Promise<void> {
     this.#makeRoom(machine)

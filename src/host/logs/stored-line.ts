@@ -1,7 +1,7 @@
 import { limits } from '#core/limits.ts'
 
 /**
- * One line of a log file in conmon's k8s-file format: `2026-01-02T03:04:05.678901234+00:00 stdout F text`. Our own lines
+ * One line of a log file, in the format that Kubernetes gave its name to: `2026-01-02T03:04:05.678901234+00:00 stdout F text`. Our own lines
  * use it too, with `runner`, `proxy` in the place of the stream, and `:warn` or `:error` behind it.
  */
 export interface StoredLine {
