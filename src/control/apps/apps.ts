@@ -1,10 +1,11 @@
+import { sql } from 'kysely'
 import { Fault } from '#core/fault.ts'
 import { generatedName, newAppId } from '#core/ids.ts'
 import { appNameSchema, type App } from '#spec/app.ts'
 import type { AppRef } from '#spec/host-api.ts'
 import type { ControlContext } from '../context.ts'
 import { ensureNetwork, type Org } from '../orgs/index.ts'
-import { isUniqueViolation } from '../store/index.ts'
+import { isUniqueViolation, readTogether } from '../store/index.ts'
 
 export interface AppRecord {
   id: string
@@ -60,10 +61,16 @@ const toRecord = (row: Row): AppRecord => ({
   createdAt: row.created_at,
 })
 
+const appByName = readTogether(async (db, names) => {
+  const rows = await selectApps({ db })
+    .where('apps.name', '=', sql<string>`any(${names})`)
+    .execute()
+  return new Map(rows.map((row) => [row.name, toRecord(row)]))
+})
+
 /** The live app with this name. */
-export async function findApp(ctx: Store, name: string): Promise<AppRecord | undefined> {
-  const row = await selectApps(ctx).where('apps.name', '=', name).executeTakeFirst()
-  return row && toRecord(row)
+export function findApp(ctx: Store, name: string): Promise<AppRecord | undefined> {
+  return appByName(ctx.db, name)
 }
 
 /** Like `findApp`; none is a `not_found` fault. */

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { isFault } from '#core/fault.ts'
 import { isUniqueViolation, migrate } from './database.ts'
+import { readTogether } from './read-together.ts'
 import { loadSecretBox } from './secret-box.ts'
 import { startTestPostgres, type TestPostgres } from './test-support.ts'
 
@@ -43,6 +44,44 @@ test('SEC-30: a live app name is unique, a deleted one is free at once', async (
     .insertInto('apps')
     .values({ id: 'a2', ...row })
     .execute()
+})
+
+test('what is asked for at once is read by one query, sent after all of them asked', async () => {
+  const asked: string[][] = []
+  const orgBySlug = readTogether(async (db, slugs) => {
+    asked.push(slugs)
+    const rows = await db
+      .selectFrom('orgs')
+      .select(['slug', 'name'])
+      .where('slug', 'in', slugs)
+      .execute()
+    return new Map(rows.map((row) => [row.slug, row.name]))
+  })
+  const wanted = ['one', 'one', 'none', 'nul\0']
+  const found = await Promise.all(wanted.map((slug) => orgBySlug(pg.db, slug)))
+  assert.deepEqual(found, ['One', 'One', undefined, undefined])
+  assert.deepEqual(asked, [['one', 'none']])
+
+  await pg.db.updateTable('orgs').set({ name: 'Uno' }).where('slug', '=', 'one').execute()
+  assert.equal(await orgBySlug(pg.db, 'one'), 'Uno', 'nothing is kept')
+  const trx = await pg.db.startTransaction().execute()
+  await trx.updateTable('orgs').set({ name: 'Eins' }).where('slug', '=', 'one').execute()
+  const sides = await Promise.all([orgBySlug(trx, 'one'), orgBySlug(pg.db, 'one')])
+  assert.deepEqual(sides, ['Eins', 'Uno'], 'a transaction reads for itself')
+  await trx.rollback().execute()
+})
+
+test('a read together that fails fails for all who asked, and the next one is made', async () => {
+  let fails = true
+  const read = readTogether(async (_, keys) => {
+    if (fails) throw new Error('no database')
+    return new Map(keys.map((key) => [key, key]))
+  })
+  for (const result of await Promise.allSettled([read(pg.db, 'a'), read(pg.db, 'b')])) {
+    assert.equal(result.status, 'rejected')
+  }
+  fails = false
+  assert.equal(await read(pg.db, 'a'), 'a')
 })
 
 test('SEC-8: a sealed secret opens only with its key and under its label', () => {

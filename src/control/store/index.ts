@@ -6,6 +6,7 @@ export {
   openDatabase,
   type Db,
 } from './database.ts'
+export { readTogether } from './read-together.ts'
 export { loadSecretBox, secretBox, type SecretBox } from './secret-box.ts'
 export type {
   BuildStatus,
