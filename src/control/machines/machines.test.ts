@@ -24,6 +24,7 @@ import {
   updateMachine,
   waitMachine,
 } from './index.ts'
+import { lastKnownOf, rememberAll } from './placements.ts'
 
 let control: TestControl
 let app: AppRecord
@@ -54,6 +55,37 @@ test('MCH-39: the config that a host gets and that reads give back is the JSON t
   assert.equal(JSON.stringify(read.config), JSON.stringify(config))
   assert.match(machine.id, /^[0-9a-f]{14}$/)
   assert.match(machine.name, /^[a-z]+-[a-z]+-\d{4}$/)
+})
+
+test('lists that many ask for at once, in any order of their machines, all keep what they heard', async () => {
+  const { ctx } = control
+  const ids = Array.from({ length: 200 }, (_, index) => `lock${(index * 7) % 200}`)
+  const rows = ids.map((machine_id) => ({
+    machine_id,
+    app_id: app.id,
+    name: machine_id,
+    region: 'ord',
+    host_id: 'h1',
+    host_api: '',
+    status: 'placed' as const,
+    placed_by: thisRunner,
+  }))
+  await ctx.db.insertInto('machine_placements').values(rows).execute()
+  const heard = (state: string) =>
+    ids.map((id) => ({
+      id,
+      state,
+      region: 'ord',
+      mark: state,
+      json: Buffer.from(JSON.stringify({ id, state, events: [], pad: 'x'.repeat(500) })),
+    }))
+  const lists = Array.from({ length: 12 }, (_, at) => {
+    const lines = heard(`state ${at}`)
+    return rememberAll(ctx, [...lines.slice(at * 16), ...lines.slice(0, at * 16)])
+  })
+  await Promise.all(lists)
+  const kept = await lastKnownOf(ctx, ids)
+  assert.equal(kept.length, ids.length)
 })
 
 test('MCH-90: machines made at once spread over the hosts; MCH-21: a nonce only for the one that took a lease', async () => {

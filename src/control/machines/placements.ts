@@ -225,10 +225,17 @@ export async function rememberAll(ctx: Store, lines: readonly MachineLine[]): Pr
   for (let at = 0; at < living.length; at += togetherMax) {
     const some = living.slice(at, at + togetherMax)
     const machines = some.map(({ json }) => memoryOf(JSON.parse(json.toString()) as Machine))
+    // Lists of the same machines at once take the rows in one order: otherwise they wait for each other.
     await sql`
-      update machine_placements set last_known = news.machine
-      from jsonb_array_elements(${JSON.stringify(machines)}::jsonb) as news(machine)
-      where machine_id = news.machine ->> 'id' and status <> 'doomed'`.execute(ctx.db)
+      with news as (select machine from jsonb_array_elements(${JSON.stringify(machines)}::jsonb) as all_of_it(machine)),
+      held as (
+        select machine_id from machine_placements
+        where machine_id in (select machine ->> 'id' from news) and status <> 'doomed'
+        order by machine_id for no key update
+      )
+      update machine_placements set last_known = news.machine from news, held
+      where held.machine_id = news.machine ->> 'id'
+      and machine_placements.machine_id = held.machine_id`.execute(ctx.db)
     let marks = remembered.get(ctx.db)
     if (!marks) remembered.set(ctx.db, (marks = new Map()))
     for (const { id, mark } of some) marks.set(id, mark)
