@@ -24,7 +24,7 @@ const help: Record<CloudVerb, string> = {
   --hosts-per-region N       hosts in each region
   --mirror HOST=URL          asked before the registry HOST; again for more
   --autostop-interval MS     how often idle machines are looked for
-  --runtime auto|container   how machines run
+  --runtime KIND             how machines run: auto, qemu (a VM each) or container (HANGAR_RUNTIME)
   --config FILE              instead of hangar.toml in the home
   --brief                    without the summary at the end
 
@@ -132,7 +132,7 @@ export function overridesFrom(flags: Flags, env: NodeJS.ProcessEnv = process.env
     regions: regions.filter(Boolean).length > 0 ? [...new Set(regions.filter(Boolean))] : undefined,
     hosts_per_region: numberFrom('--hosts-per-region', flags['hosts-per-region']),
     autostop_interval_ms: numberFrom('--autostop-interval', flags['autostop-interval']),
-    runtime: flags.runtime,
+    runtime: flags.runtime ?? (env['HANGAR_RUNTIME'] || undefined),
     mirrors: flags.mirror && mirrorsFrom(flags.mirror),
     config_file: flags.config && resolve(flags.config),
     database_url: env['DATABASE_URL'] || undefined,
@@ -140,7 +140,10 @@ export function overridesFrom(flags: Flags, env: NodeJS.ProcessEnv = process.env
   const present = Object.entries(given).filter(([, value]) => value !== undefined)
   const parsed = overridesSchema.safeParse(Object.fromEntries(present))
   if (parsed.success) return parsed.data
-  throw new Fault('bad_request', `--runtime is "${flags.runtime}"; it is auto or container`)
+  const wrong = flags.runtime
+    ? `--runtime is "${flags.runtime}"`
+    : `HANGAR_RUNTIME is "${given.runtime}"`
+  throw new Fault('bad_request', `${wrong}; it is auto, qemu or container`)
 }
 
 function numberFrom(flag: string, text: string | undefined): number | undefined {

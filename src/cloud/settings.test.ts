@@ -56,7 +56,11 @@ test('what is wrong in hangar.toml is named with its place', () => {
 test('flags that make no sense are refused with an example', () => {
   assert.throws(() => overridesFrom({ mirror: ['docker.io'] }, {}), /docker\.io=http/)
   assert.throws(() => overridesFrom({ 'hosts-per-region': 'two' }, {}), /whole number/)
-  assert.throws(() => overridesFrom({ runtime: 'vm' }, {}), /auto or container/)
+  assert.throws(() => overridesFrom({ runtime: 'vm' }, {}), /auto, qemu or container/)
+  assert.throws(() => overridesFrom({}, { HANGAR_RUNTIME: 'kvm' }), /HANGAR_RUNTIME is "kvm"/)
+  assert.equal(overridesFrom({}, { HANGAR_RUNTIME: 'qemu' }).runtime, 'qemu')
+  const flagWins = overridesFrom({ runtime: 'auto' }, { HANGAR_RUNTIME: 'qemu' })
+  assert.equal(flagWins.runtime, 'auto')
 })
 
 test('every role gets settings that its schema accepts', async () => {

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { Fault } from '#core/fault.ts'
 import { readTextFile, writeFileAtomic } from '#sys/files.ts'
+import { runtimeWishSchema } from '#spec/runtime.ts'
 import { cloudConfigSchema } from '#spec/settings.ts'
 import type { Home } from './home.ts'
 
@@ -8,7 +9,7 @@ import type { Home } from './home.ts'
 export const overridesSchema = z.strictObject({
   regions: z.array(z.string()).optional(),
   hosts_per_region: z.int().optional(),
-  runtime: z.enum(['auto', 'container']).optional(),
+  runtime: runtimeWishSchema.optional(),
   mirrors: z.record(z.string(), z.array(z.string())).optional(),
   autostop_interval_ms: z.int().optional(),
   config_file: z.string().optional(),

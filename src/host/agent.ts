@@ -7,7 +7,7 @@ import type { Logger } from '#sys/log.ts'
 import type { Announcer, EdgesView } from '#roster/index.ts'
 import type { ImageStore } from '#host/image/index.ts'
 import type { HostNet } from '#host/net/index.ts'
-import type { Driver } from '#host/runtime/index.ts'
+import type { MachineVerbs, Runtimes } from '#host/runtime/index.ts'
 import type { Volumes } from '#host/volume/index.ts'
 import { Changes } from './changes.ts'
 import type { Health } from './checks/index.ts'
@@ -27,9 +27,8 @@ export interface AgentParts {
     capacity: HostInfo['capacity']
   }
   store: Store
-  driver: Driver
-  /** Why this runtime and what it costs, for people. */
-  runtimeNote: string
+  driver: MachineVerbs
+  runtimes: Runtimes
   net: HostNet
   images: ImageStore
   volumes: Volumes

@@ -3,6 +3,7 @@ import { Fault } from '#core/fault.ts'
 import { resolveGuest, type ResolvedGuest } from '#spec/guest-size.ts'
 import type { HostInfo } from '#spec/host-api.ts'
 import type { Agent } from './agent.ts'
+import { restsOnDisk } from './runtime-choice.ts'
 
 const megabyte = 1024 * 1024
 /** MCH-62: a shared CPU is a sixteenth of one. */
@@ -14,7 +15,7 @@ export const capacityOf = (cpuOvercommit: number): HostInfo['capacity'] => ({
   memory_mb: Math.floor(totalmem() / megabyte),
 })
 
-/** What the machines that are up hold; a stopped one holds nothing (MCH-34). */
+/** What the machines that are up hold; a stopped one holds nothing (MCH-34), nor one whose memory is on the disk (MCH-43). */
 export function used(agent: Agent): HostInfo['used'] {
   let cpus = 0
   let memory_mb = 0
@@ -23,6 +24,7 @@ export function used(agent: Agent): HostInfo['used'] {
     if (record.destroyedAt !== null) continue
     machines++
     if (['created', 'stopped', 'failed'].includes(record.life.state)) continue
+    if (restsOnDisk(agent, record)) continue
     const guest = resolveGuest(record.config)
     cpus += guest.cpu_kind === 'shared' ? guest.cpus / sharedPerCpu : guest.cpus
     memory_mb += guest.memory_mb

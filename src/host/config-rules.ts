@@ -3,6 +3,7 @@ import { limits } from '#core/limits.ts'
 import { wireDurationMs } from '#core/units.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
+import { runtimeMetadataKey, runtimeWishSchema } from '#spec/runtime.ts'
 import { decodeFile } from './hooks/files.ts'
 import type { Halt } from './machine-life.ts'
 
@@ -29,10 +30,19 @@ export function checkConfig(config: MachineConfig): void {
     }
     if (!check.port && !config.services?.length) throw invalid(`checks.${name} needs a port`)
   }
+  checkRuntimeWish(config.metadata?.[runtimeMetadataKey])
   const keys = Object.keys(config.metadata ?? {}).length
   if (keys > limits.metadataKeysMax) {
     throw invalid(`a machine has at most ${limits.metadataKeysMax} metadata keys, not ${keys}`)
   }
+}
+
+/** @throws Fault `invalid` for what no runtime is called */
+export function checkRuntimeWish(wish: string | undefined): void {
+  if (wish === undefined || runtimeWishSchema.safeParse(wish).success) return
+  throw invalid(
+    `metadata ${runtimeMetadataKey} is "${wish}"; it is ${runtimeWishSchema.options.join(', ')}`,
+  )
 }
 
 const stopTimeoutDefaultMs = 5_000

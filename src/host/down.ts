@@ -2,6 +2,7 @@ import { messageOf } from '#core/fault.ts'
 import { announce, apply, type Agent } from './agent.ts'
 import { haltFor } from './config-rules.ts'
 import { workOf } from './machine-life.ts'
+import { restsOnDisk } from './runtime-choice.ts'
 import { operate } from './work.ts'
 
 /**
@@ -26,13 +27,15 @@ export async function takeDown(agent: Agent): Promise<void> {
   await agent.queue.idle()
   for (const { id } of live) {
     const record = agent.store.machines.get(id)
+    if (workOf(record.life.state)) agent.log.warn({ machine: id }, 'a machine is left half way')
+    announce(agent, record)
+    // Its memory is on the disk, and its volume stays as that memory knows it.
+    if (restsOnDisk(agent, record)) continue
     // A frozen machine keeps nothing over a host that is down.
     if (record.life.state === 'suspended') await agent.driver.destroy(id)
-    if (workOf(record.life.state)) agent.log.warn({ machine: id }, 'a machine is left half way')
     for (const mount of record.config.mounts ?? []) {
       if (mount.volume) await agent.volumes.unmount(mount.volume)
     }
-    announce(agent, record)
   }
   await agent.driver
     .releaseImages()

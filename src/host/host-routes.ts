@@ -14,6 +14,7 @@ import {
 import { volumeChangeSchema, volumeExtendSchema } from '#spec/volume.ts'
 import type { Agent } from './agent.ts'
 import { used } from './capacity.ts'
+import { describeRuntime } from './runtime-choice.ts'
 import { takeDown } from './down.ts'
 import { LogReader } from './logs/index.ts'
 import type { MachineRecord } from './store/index.ts'
@@ -48,8 +49,7 @@ export function hostRoutes(agent: Agent): Hono {
       number: agent.host.number,
       region: agent.host.region,
       pid: process.pid,
-      runtime: agent.driver.name,
-      runtime_note: agent.runtimeNote,
+      ...describeRuntime(agent),
       machines: now.machines,
       capacity: agent.host.capacity,
       used: now,

@@ -10,7 +10,7 @@ import type { HostSettings } from '#spec/settings.ts'
 import { createLogger } from '#sys/log.ts'
 import { openImageStore } from '#host/image/index.ts'
 import { openHostNet } from '#host/net/index.ts'
-import { openContainerDriver } from '#host/runtime/index.ts'
+import { openContainerDriver, openRuntimes } from '#host/runtime/index.ts'
 import { openVolumes } from '#host/volume/index.ts'
 import { connectRoster } from '#roster/index.ts'
 import { createAgent, type Agent } from './agent.ts'
@@ -24,6 +24,7 @@ import { startSchedule } from './schedule.ts'
 import { createServer } from './server.ts'
 import { openStore, type Store } from './store/index.ts'
 import { startUpkeep } from './upkeep.ts'
+import { volumeVms } from './volume-vms.ts'
 import { recoverVolumes } from './volume-verbs.ts'
 
 /**
@@ -40,7 +41,7 @@ export async function runHost(settings: HostSettings): Promise<void> {
   const server = await listen(settings.listen, createServer(agent, key).fetch)
   const stopUpkeep = startUpkeep(agent)
   const stopSchedule = startSchedule(agent)
-  log.info({ listen: settings.listen, runtime: agent.driver.name }, 'host is ready')
+  log.info({ listen: settings.listen, runtime: agent.runtimes.usual ?? 'auto' }, 'host is ready')
   const signal = await Promise.race(
     ['SIGTERM', 'SIGINT'].map((name) => once(process, name).then(() => name)),
   )
@@ -88,10 +89,12 @@ async function openAgent(
     log,
   })
   const keepImages = () => imagesToKeep(agent)
-  const driver = openContainerDriver({ dir: join(dir, 'runtime'), hostId: id, keepImages, log })
-  const probe = await driver.probe()
+  const container = openContainerDriver({ dir: join(dir, 'runtime'), hostId: id, keepImages, log })
+  const runtimes = openRuntimes({ drivers: { container }, wish: settings.runtime, log })
   // A host whose runtime does not work still answers for its machines; starts will say what is wrong.
-  if (!probe.ok) log.error({ note: probe.note }, 'the runtime does not work on this machine')
+  const known = runtimes.begin()
+  // To boot a guest takes seconds, and nobody who starts no machine waits for it.
+  if (runtimes.usual === 'container') await known
   const { natsUrl, name } = { natsUrl: settings.nats_url, name: `host ${id}` }
   const roster = await connectRoster({ natsUrl, key: parts.key, name, log })
   const host = (): HostRow => ({
@@ -108,8 +111,8 @@ async function openAgent(
   const agent: Agent = createAgent({
     host: { id, number, region, api, capacity },
     store,
-    driver,
-    runtimeNote: probe.note,
+    driver: runtimes.driver,
+    runtimes,
     net: await openHostNet({
       hostId: id,
       hostNumber: number,
@@ -121,6 +124,7 @@ async function openAgent(
       dir: join(dir, 'volumes'),
       snapshotsDir: join(dir, 'snapshots'),
       log,
+      vms: volumeVms(() => agent),
     }),
     clusterKey: parts.key,
     announcer: roster.announcer({ region, host }),

@@ -1,12 +1,15 @@
 import { resolveGuest } from '#spec/guest-size.ts'
 import { machineLineHead } from '#spec/machine-line.ts'
+import type { RuntimeKind } from '#spec/runtime.ts'
 import type { Lease, Machine, MachineEvent } from '#spec/machine.ts'
 import { ip6Of, type Agent } from './agent.ts'
+import { presentRuntime } from './runtime-choice.ts'
 import type { LeaseRecord, MachineRecord } from './store/index.ts'
 
 /** MCH-10: a machine as the API shows it. The config is the one that came in, with the guest resolved (MCH-61). */
 export function presentMachine(agent: Agent, record: MachineRecord): Machine {
   const { registry, repository, tag, digest, labels } = record.image
+  const runtime = presentRuntime(agent, record)
   return {
     id: record.id,
     name: record.name,
@@ -23,11 +26,14 @@ export function presentMachine(agent: Agent, record: MachineRecord): Machine {
     checks: agent.runs.get(record.id)?.health.statuses ?? [],
     cordoned: record.cordoned,
     host_status: 'ok',
+    ...(runtime ? { runtime } : {}),
   }
 }
 
 interface WrittenLine {
   events: readonly MachineEvent[]
+  /** What a start would take here, as far as it was known. */
+  usual: RuntimeKind | undefined
   before: string
   after: string
 }
@@ -38,12 +44,13 @@ const written = new WeakMap<MachineRecord, WrittenLine>()
 export function presentLine(agent: Agent, record: MachineRecord): string {
   const events = agent.store.history.events(record.id)
   let line = written.get(record)
-  if (line?.events !== events) {
+  const { usual } = agent.runtimes
+  if (line?.events !== events || line.usual !== usual) {
     const machine = presentMachine(agent, record)
-    const { checks: _, cordoned, host_status, ...first } = machine
+    const { checks: _, cordoned, host_status, runtime, ...first } = machine
     const before = `${machineLineHead(machine)}${JSON.stringify(first).slice(0, -1)},"checks":`
-    const after = `,${JSON.stringify({ cordoned, host_status }).slice(1)}\n`
-    written.set(record, (line = { events, before, after }))
+    const after = `,${JSON.stringify({ cordoned, host_status, runtime }).slice(1)}\n`
+    written.set(record, (line = { events, usual, before, after }))
   }
   const checks = agent.runs.get(record.id)?.health.statuses ?? []
   return `${line.before}${JSON.stringify(checks)}${line.after}`

@@ -3,6 +3,7 @@ import { announce, apply, type Agent } from './agent.ts'
 import { beginLife } from './create.ts'
 import { workOf } from './machine-life.ts'
 import { superviseRun } from './run.ts'
+import { restsOnDisk } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
 import { carryOn, operate } from './work.ts'
 
@@ -47,13 +48,19 @@ async function recoverOne(agent: Agent, record: MachineRecord): Promise<void> {
     beginLife(agent, record)
   } else if (life.state === 'started') {
     await adopt(agent, record)
-  } else if (life.state === 'suspended' && (await agent.driver.recover(id)) !== 'running') {
+  } else if (await lostFrozen(agent, record)) {
     // What was in memory is lost with the host's reboot: a stopped machine is what is left.
     const halt = { signal: 'SIGKILL', timeoutMs: 0, drain: false }
     await operate(agent, id, () => apply(agent, record, { type: 'stop', halt }))
   } else {
     void agent.queue.push(id, () => startWithHost(agent, id))
   }
+}
+
+/** One whose memory is on the disk rests on without it too: its start finds out, and keeps its root (MCH-42). */
+async function lostFrozen(agent: Agent, record: MachineRecord): Promise<boolean> {
+  if (record.life.state !== 'suspended' || restsOnDisk(agent, record)) return false
+  return (await agent.driver.recover(record.id)) !== 'running'
 }
 
 /** Starts what was stopped only because the host was taken down. Runs inside the machine's queue. */

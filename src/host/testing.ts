@@ -16,7 +16,7 @@ import { callJson } from '#sys/http-client.ts'
 import { createLogger } from '#sys/log.ts'
 import type { ImageStore } from '#host/image/index.ts'
 import type { HostNet } from '#host/net/index.ts'
-import { fakeDriver, type FakeDriver } from '#host/runtime/index.ts'
+import { fakeDriver, openRuntimes, type FakeDriver } from '#host/runtime/index.ts'
 import type { Volumes } from '#host/volume/index.ts'
 import type { EdgesView } from '#roster/index.ts'
 import { createAgent, type Agent } from './agent.ts'
@@ -118,6 +118,10 @@ function fakeVolumes(): Volumes & { mounted: Set<string> } {
       mounted.add(id)
       return `/volumes/${id}`
     },
+    attach: async (id) => {
+      mounted.add(id)
+      return `/volumes/${id}.img`
+    },
     unmount: async (id) => void mounted.delete(id),
     destroy: async (id) => void made.delete(id),
     list: () => [...made],
@@ -173,11 +177,14 @@ export async function openTestHost(
   const net = fakeNet()
   const fakes = fakeVolumes()
   const store = openStore(dir)
+  const log = createLogger('test')
+  const runtimes = openRuntimes({ drivers: { container: driver }, wish: 'container', log })
+  await runtimes.begin()
   const agent = createAgent({
     host: { id: 'test', number: 7, region: 'ord', api: 'unix:/none', capacity: capacityOf(1) },
     store,
-    driver,
-    runtimeNote: 'a fake',
+    driver: runtimes.driver,
+    runtimes,
     net,
     images: fakeImages(),
     volumes: kept.openVolumes?.(dir) ?? fakes,
@@ -190,7 +197,7 @@ export async function openTestHost(
     edges,
     spool: new LogSpool(join(dir, 'logs')),
     clock: systemClock,
-    log: createLogger('test'),
+    log,
     random: () => 0.5,
     resolvConf: () => 'nameserver 192.0.2.1\n',
   })

@@ -3,12 +3,14 @@ import { limits } from '#core/limits.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
 import type { ExecInput, ExecResult, MachineState } from '#spec/machine.ts'
 import { stopSignals } from '#spec/machine-config.ts'
+import { runtimeMetadataKey } from '#spec/runtime.ts'
 import { apply, commit, type Agent, type NewEvent, type Source } from './agent.ts'
 import { checkCapacity } from './capacity.ts'
 import { splitWords } from './command.ts'
-import { haltFor } from './config-rules.ts'
+import { checkRuntimeWish, haltFor } from './config-rules.ts'
 import { requireLease } from './leases.ts'
 import type { Halt } from './machine-life.ts'
+import { capabilitiesOf, restsOnDisk, suspendHindrance } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
 import { operate } from './work.ts'
 
@@ -55,7 +57,9 @@ export async function startMachine(
   return change(agent, id, by, (record) => {
     const previous_state = record.life.state
     if (previous_state !== 'started' && previous_state !== 'restarting') {
-      if (previous_state !== 'suspended') checkCapacity(agent, resolveGuest(record.config))
+      // A frozen machine never gave its memory back.
+      const holdsMemory = previous_state === 'suspended' && !restsOnDisk(agent, record)
+      if (!holdsMemory) checkCapacity(agent, resolveGuest(record.config))
       const patch = { restarts: [], startWithHost: false, lastError: null }
       const events = news('start', 'starting', by)
       // A request waits for this start: what a power loss would undo is not worth a flush of the disk.
@@ -124,24 +128,12 @@ export async function restartMachine(
   })
 }
 
-const suspendMemoryMbMax = 2048
-
 /** MCH-40. @throws Fault `precondition_failed` for a machine that cannot be suspended, with the reason */
 export async function suspendMachine(agent: Agent, id: string, by: Caller): Promise<void> {
   await change(agent, id, by, (record) => {
     if (record.life.state === 'suspended') return
     const { config } = record
-    const { memory_mb } = resolveGuest(config)
-    const why =
-      agent.driver.capabilities.suspend === 'none'
-        ? 'its runtime cannot'
-        : memory_mb > suspendMemoryMbMax
-          ? `it has ${memory_mb} MB of memory and at most ${suspendMemoryMbMax} MB can be suspended`
-          : config.init?.swap_size_mb
-            ? 'it has swap'
-            : config.schedule
-              ? 'it has a schedule'
-              : undefined
+    const why = suspendHindrance(config, capabilitiesOf(agent, record))
     if (why) throw new Fault('precondition_failed', `machine ${id} cannot be suspended: ${why}`)
     const life = { ...record.life, halt: haltFor(config) }
     const events = news('suspend', 'suspending', by)
@@ -248,6 +240,7 @@ export function setMetadata(
 ): void {
   const record = present(agent, id)
   if (entry.key === '__proto__') throw new Fault('invalid', 'a metadata key cannot be __proto__')
+  if (entry.key === runtimeMetadataKey) checkRuntimeWish(entry.value)
   const metadata: Record<string, string> = { ...record.config.metadata }
   if (entry.value === undefined) delete metadata[entry.key]
   else metadata[entry.key] = entry.value

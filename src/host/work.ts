@@ -6,6 +6,8 @@ import { exitLine } from './exit-words.ts'
 import { clearUp, prepareAndStart } from './hooks/index.ts'
 import { workOf, type Halt, type LifeEvent, type Work } from './machine-life.ts'
 import { endRun, exitNews, superviseRun } from './run.ts'
+import { resumeMachine, sayLost } from './resume.ts'
+import { capabilitiesOf, settleRuntime } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
 
 interface Outcome {
@@ -72,11 +74,13 @@ async function launch(
   const afterwards = (next: MachineRecord) => superviseRun(agent, next, carryOn)
   for (let tries = 1; ; tries++) {
     try {
-      const ip4 = await launchOnce(agent, record, hard.signal)
+      const { ip4, resumed } = await launchOnce(agent, record, hard.signal)
+      const request = record.life.resume ? { request: { resumed } } : {}
+      const events = [{ ...startedNews, ...request }]
       return {
         event: { type: 'ran' },
         // After a power loss nothing runs, and a machine that is `starting` is simply started.
-        change: { patch: { ip4, lastError: null }, events: [startedNews], durability: 'crash' },
+        change: { patch: { ip4, lastError: null }, events, durability: 'crash' },
         afterwards,
       }
     } catch (error) {
@@ -87,27 +91,34 @@ async function launch(
         return await launchFailed(agent, record, error)
       }
       agent.log.warn({ machine: record.id, error: messageOf(error) }, 'a start is tried again')
-      await clearUp(agent, record).catch(() => {}) // Logged there.
+      // What a suspended machine had in memory may still be good.
+      if (!record.life.resume) await clearUp(agent, record).catch(() => {}) // Logged there.
       await slept(agent, launchRetryMs * 2 ** tries * (0.5 + agent.random()), hard.signal)
     }
   }
 }
 
-/** The machine's IPv4 address once its process runs. */
+/** The machine's IPv4 address once its process runs, and whether it goes on with what it had in memory. */
 async function launchOnce(
   agent: Agent,
   record: MachineRecord,
   signal: AbortSignal,
-): Promise<string> {
-  const found = await agent.driver.recover(record.id)
-  if (found === 'running' && record.life.resume) await agent.driver.resume(record.id)
+): Promise<{ ip4: string; resumed: boolean }> {
+  const { id, index, app } = record
+  const { resume } = record.life
+  const found = await agent.driver.recover(id)
   // Running, or already over: the start was done before we were interrupted, and is not done twice.
-  if (found === 'running' || (found !== undefined && !record.life.resume)) {
-    const { id, index, app } = record
-    return (await agent.net.attach({ id, network: app.network, index })).ip4
+  if (found !== undefined && !resume) {
+    const { ip4 } = await agent.net.attach({ id, network: app.network, index })
+    return { ip4, resumed: false }
   }
-  const { net } = await prepareAndStart(agent, record, signal)
-  return net?.ip4 ?? record.ip4
+  if (found === 'running') {
+    const ip4 = await resumeMachine(agent, record)
+    if (ip4 !== undefined) return { ip4, resumed: true }
+  } else if (resume) sayLost(agent, record, 'what it had in memory is gone')
+  const settled = await settleRuntime(agent, id)
+  const { net } = await prepareAndStart(agent, settled, { signal, keepRoot: resume })
+  return { ip4: net?.ip4 ?? record.ip4, resumed: false }
 }
 
 async function launchFailed(agent: Agent, record: MachineRecord, error: unknown): Promise<Outcome> {
@@ -208,7 +219,8 @@ async function bringDown(
   const killedAtOnce = await within(killSoonMs)
   if (killedAtOnce) return killedAtOnce
   // A frozen machine dies only once it is thawed.
-  await driver.resume(id).catch(() => {})
+  const freezes = capabilitiesOf(agent, agent.store.machines.get(id)).suspend === 'freeze'
+  if (freezes) await driver.resume(id).catch(() => {})
   const killed = await within(killGraceMs)
   if (killed) return killed
   // Not even SIGKILL: the driver takes everything down that belongs to it.
@@ -227,6 +239,7 @@ async function suspend(
   try {
     await agent.driver.suspend(record.id)
     endRun(agent, record.id)
+    agent.spool.say(record.id, { provider: 'runner', message: 'Machine suspended' })
     const events = [{ type: 'suspend', status: 'suspended', source: 'flyd' } as const]
     return { event: { type: 'suspended' }, change: { events } }
   } catch (error) {

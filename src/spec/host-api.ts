@@ -99,7 +99,12 @@ export const hostInfoSchema = z.object({
   number: z.int(),
   region: z.string(),
   pid: z.int(),
+  /** What machines run in that do not choose for themselves: `container`, `qemu`; `auto` while a VM is being tried. */
   runtime: z.string(),
+  /** `kvm` or `tcg` of a VM. */
+  accel: z.string().optional(),
+  /** What separates its machines from it. */
+  isolation: z.enum(['vm', 'container', 'none']).optional(),
   /** Why this runtime and what it costs, for people: "containers by crun: a weaker wall than a VM". */
   runtime_note: z.string(),
   machines: z.int(),

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { machineConfigSchema } from './machine-config.ts'
+import { machineRuntimeSchema } from './runtime.ts'
 
 /** MCH-11. */
 export const machineStates = [
@@ -110,6 +111,8 @@ export const machineSchema = z.object({
   cordoned: z.boolean(),
   host_status: z.enum(['ok', 'unknown', 'unreachable']),
   nonce: z.string().optional(),
+  /** Ours, beside MCH-10: which wall it is behind. */
+  runtime: machineRuntimeSchema.optional(),
 })
 export type Machine = z.infer<typeof machineSchema>
 

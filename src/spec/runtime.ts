@@ -23,3 +23,11 @@ export const machineRuntimeSchema = z.object({
   note: z.string(),
 })
 export type MachineRuntime = z.infer<typeof machineRuntimeSchema>
+
+/** `auto` when the machine's config says nothing: then its host decides. */
+export function runtimeWishOf(config: {
+  metadata?: Record<string, string> | null | undefined
+}): RuntimeWish {
+  const parsed = runtimeWishSchema.safeParse(config.metadata?.[runtimeMetadataKey])
+  return parsed.success ? parsed.data : 'auto'
+}

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { regionCodePattern } from './regions.ts'
+import { runtimeWishSchema } from './runtime.ts'
 
 /** What an operator may write in `$HANGAR_HOME/hangar.toml` (or `hangar up --config FILE`). Units are in the names. */
 export const cloudConfigSchema = z.strictObject({
@@ -9,8 +10,8 @@ export const cloudConfigSchema = z.strictObject({
     .min(1)
     .default(['ord']),
   hosts_per_region: z.int().min(1).max(64).default(1),
-  /** `auto` probes; see `hangar doctor`. */
-  runtime: z.enum(['auto', 'container']).default('auto'),
+  /** How machines run that do not choose for themselves; `auto` probes, see `hangar doctor`. */
+  runtime: runtimeWishSchema.default('auto'),
   /** How often each real CPU is promised: large machines fit on a small one, and share it when they are busy. */
   cpu_overcommit: z.int().min(1).max(64).default(8),
   /** Wanted ports; a taken one is replaced by the next free one and the choice is kept. */
@@ -61,7 +62,7 @@ export const hostSettingsSchema = z.object({
   listen: z.string(),
   nats_url: z.string(),
   cluster_key_file: z.string(),
-  runtime: z.enum(['auto', 'container']),
+  runtime: runtimeWishSchema,
   cpu_overcommit: z.int().min(1),
   mirrors: z.record(z.string(), z.array(z.string())),
   registries: z.array(registryAccessSchema),

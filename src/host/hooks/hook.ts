@@ -14,6 +14,8 @@ export interface Launch {
   net?: Attachment
   /** Resolves when the namespace that `net` names is there. */
   netReady?: Promise<unknown>
+  /** After a lost snapshot what the machine wrote to its root stays (MCH-42). */
+  keepRoot: boolean
   mounts: MachineMount[]
   files: MachineFile[]
   secrets: Record<string, string>

@@ -20,9 +20,9 @@ const stages: readonly (readonly Hook[])[] = [
 export async function prepareAndStart(
   agent: Agent,
   record: MachineRecord,
-  signal: AbortSignal,
+  { signal, keepRoot }: { signal: AbortSignal; keepRoot: boolean },
 ): Promise<Launch> {
-  const launch: Launch = { agent, record, signal, mounts: [], files: [], secrets: {} }
+  const launch: Launch = { agent, record, signal, keepRoot, mounts: [], files: [], secrets: {} }
   try {
     for (const stage of stages) {
       signal.throwIfAborted()

@@ -4,6 +4,7 @@ import { ip6Of } from '../agent.ts'
 import { commandOf } from '../command.ts'
 import { environmentOf } from '../environment.ts'
 import { hostsFile } from '../guest-files.ts'
+import { kindOf } from '../runtime-choice.ts'
 import type { Hook, Launch } from './hook.ts'
 
 /** The process itself, in a root that is built anew (MCH-65). */
@@ -26,6 +27,8 @@ function startSpec(launch: Launch) {
   return {
     id: record.id,
     instanceId: record.instanceId,
+    runtime: kindOf(record),
+    keepRoot: launch.keepRoot,
     squashfsPath: image.squashfsPath,
     argv: commandOf(record.config, image.config),
     env: environmentOf(record, { imageEnv: image.config.env, secrets: launch.secrets, ip6 }),

@@ -58,6 +58,9 @@ export interface Driver {
   list(): Promise<string[]>
 }
 
+/** What is asked of machines, whichever driver has them. */
+export type MachineVerbs = Omit<Driver, 'name' | 'capabilities' | 'probe'>
+
 export interface DriverCapabilities {
   /** `freeze` keeps the memory in place; `snapshot` writes it to disk and frees it. */
   suspend: 'freeze' | 'snapshot' | 'none'

@@ -10,7 +10,9 @@ export type {
   MachineMount,
   MachineProcess,
   MachineStats,
+  MachineVerbs,
   StartSpec,
 } from './driver.ts'
 export { fakeDriver, type FakeDriver } from './fake-driver.ts'
 export { openContainerDriver, type ContainerDriverOptions } from './container-driver.ts'
+export { openRuntimes, opensKvm, type Runtimes } from './runtimes.ts'

@@ -1,5 +1,6 @@
 import type { AppRef, ResolvedImage } from '#spec/host-api.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
+import type { MachineRuntime } from '#spec/runtime.ts'
 import type { Life } from '../machine-life.ts'
 
 /** All that a host keeps of one machine. `config` is the JSON that came in, untouched (MCH-39). Times are milliseconds. */
@@ -19,6 +20,8 @@ export interface MachineRecord {
   ready: boolean
   /** Known once the network was attached for the first time. */
   ip4: string
+  /** What its present or last process runs in, written down before it is started; absent before the first start. */
+  runtime?: Pick<MachineRuntime, 'kind' | 'accel'>
   /** The present or last run's log file, by its number. */
   run: number
   /** Moments of the restarts by policy within the window. */

@@ -39,18 +39,22 @@ export async function copyCold(copy: Copy, signal: AbortSignal): Promise<boolean
   return true
 }
 
+/** $2 the disk, $3 the copy, $4 how many seconds it may take without copy-on-write, 0 for none. */
+const copyScript = `
+  cp --reflink=always --no-target-directory "$2" "$3" 2>/dev/null && exit 0
+  [ "$4" -gt 0 ] || exit 124
+  timeout --kill-after=1 "$4" cp --sparse=always --no-target-directory "$2" "$3"
+`
+
 /**
- * The file system stands still only inside of this program, which thaws it however the copy ends, also when the host
- * process dies meanwhile. $1 the mount point, $2 the disk, $3 the copy, $4 how many seconds it may take without
- * copy-on-write, 0 for none.
+ * The file system at the mount point $1 stands still only inside of this program, which thaws it however the copy ends, also
+ * when the host process dies meanwhile.
  */
 const frozenScript = `
   point=$1
   fsfreeze --freeze "$point" || exit 1
   trap 'fsfreeze --unfreeze "$point"' EXIT
-  cp --reflink=always --no-target-directory "$2" "$3" 2>/dev/null && exit 0
-  [ "$4" -gt 0 ] || exit 124
-  timeout --kill-after=1 "$4" cp --sparse=always --no-target-directory "$2" "$3"
+  ${copyScript}
 `
 
 const timeoutCode = 124
@@ -63,30 +67,54 @@ const killedCode = 137
  * @throws Fault `precondition_failed` when it did not fit in the limit
  */
 export async function copyFrozen(copy: Copy & { point: string; marker: string }): Promise<void> {
-  const { point, marker, disk } = copy
+  const { point, marker } = copy
   // What no file uses any more need not be copied.
   await run('fstrim', [point], { timeoutMs: limits.volumeFreezeMsMax })
-  const bytes = (await stat(disk)).blocks * 512
-  const lack = await requireRoom(copy.targetFolder, bytes).catch((error: unknown) => error)
-  const seconds = lack || bytes > frozenBytesMax ? 0 : limits.volumeFreezeMsMax / 1000
+  const within = await timeFor(copy)
   await writeFile(marker, '')
   try {
-    const script = ['bash', '-c', frozenScript, 'copy-frozen', point, disk, copy.target]
-    const locked = ['flock', ...lockArgs(copy.targetFolder, 'exclusive'), ...script]
-    const { code, stderr } = await runLocked(copy.folder, [...locked, String(seconds)], {
-      kind: 'shared',
-    })
-    if (lack && code === timeoutCode) throw lack
-    if (code === timeoutCode || code === killedCode) {
-      throw new Fault(
-        'precondition_failed',
-        `the ${Math.ceil(bytes / 1024 ** 2)} MB of ${disk} cannot be copied while its writers stand still, for at most ${limits.volumeFreezeMsMax / 1000} s, and the host's file system has no copy-on-write; stop the machine and try again, or keep the host's folder on XFS or Btrfs`,
-      )
-    }
-    if (code !== 0) throw new Fault('native_failed', `cannot copy ${disk}: ${stderr.trim()}`)
+    await copyWithin(copy, { script: frozenScript, point, ...within })
   } finally {
     await thaw(point, marker)
   }
+}
+
+/**
+ * Copies the disk of a VM, within the same limit, while `still` keeps its guest from writing.
+ * @throws Fault `precondition_failed` when it did not fit in the limit
+ */
+export async function copyStill<T>(
+  copy: Copy,
+  still: (action: () => Promise<void>) => Promise<T>,
+): Promise<T> {
+  const within = await timeFor(copy)
+  return still(() => copyWithin(copy, { script: copyScript, point: '', ...within }))
+}
+
+/** How long a copy without copy-on-write may take: no time at all when there is no room for it, or when it is too large. */
+async function timeFor(copy: Copy): Promise<{ bytes: number; seconds: number; lack: unknown }> {
+  const bytes = (await stat(copy.disk)).blocks * 512
+  const lack = await requireRoom(copy.targetFolder, bytes).catch((error: unknown) => error)
+  const seconds = lack || bytes > frozenBytesMax ? 0 : limits.volumeFreezeMsMax / 1000
+  return { bytes, seconds, lack }
+}
+
+async function copyWithin(
+  copy: Copy,
+  how: { script: string; point: string; bytes: number; seconds: number; lack: unknown },
+): Promise<void> {
+  const { disk, target, targetFolder } = copy
+  const script = ['bash', '-c', how.script, 'copy-disk', how.point, disk, target]
+  const locked = ['flock', ...lockArgs(targetFolder, 'exclusive'), ...script, String(how.seconds)]
+  const { code, stderr } = await runLocked(copy.folder, locked, { kind: 'shared' })
+  if (how.lack && code === timeoutCode) throw how.lack
+  if (code === timeoutCode || code === killedCode) {
+    throw new Fault(
+      'precondition_failed',
+      `the ${Math.ceil(how.bytes / 1024 ** 2)} MB of ${disk} cannot be copied while its writers stand still, for at most ${limits.volumeFreezeMsMax / 1000} s, and the host's file system has no copy-on-write; stop the machine and try again, or keep the host's folder on XFS or Btrfs`,
+    )
+  }
+  if (code !== 0) throw new Fault('native_failed', `cannot copy ${disk}: ${stderr.trim()}`)
 }
 
 /** What is left free beside a copy, for machines and for the host's own records. */

@@ -1,3 +1,3 @@
 export type { DiskStream } from './disk-stream.ts'
 export { openVolumes } from './volumes.ts'
-export type { VolumeContent, Volumes, VolumesOptions, VolumeUsage } from './volumes.ts'
+export type { VolumeContent, Volumes, VolumesOptions, VolumeUsage, VolumeVms } from './volumes.ts'

@@ -5,7 +5,7 @@ import { systemClock, type Clock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
 import { run } from '#sys/process.ts'
-import { copyCold, copyFrozen, thaw } from './disk-copy.ts'
+import { copyCold, copyFrozen, copyStill, thaw } from './disk-copy.ts'
 import * as programs from './disk-programs.ts'
 import { unpackDisk, type DiskStream } from './disk-stream.ts'
 import { mountPoints } from './mount-table.ts'
@@ -17,6 +17,15 @@ export interface VolumesOptions {
   snapshotsDir: string
   log: Logger
   clock?: Clock
+  vms?: VolumeVms
+}
+
+/** What the room asks of the VM that has a volume's disk: only its guest may mount it, check it or let it grow. */
+export interface VolumeVms {
+  /** Runs the action while nothing is written to the disk. */
+  still<T>(volume: string, action: () => Promise<T>): Promise<T>
+  /** Its file became larger. False when the guest sees it only after its next start. */
+  grow(volume: string): Promise<boolean>
 }
 
 /** What a volume is filled from: a snapshot or a volume of this host, or what another host sends. */
@@ -46,13 +55,18 @@ export interface Volumes {
   extend(volume: { id: string; sizeGb: number }): Promise<boolean>
   /** Mounts the volume; the path on the host. VOL-8: `lost+found` at its root, which root owns. */
   mount(id: string): Promise<string>
-  /** Fault `conflict` when something still uses it. */
+  /**
+   * The file of the disk, for a VM: whole, not mounted here, and from now on the VM's alone until `unmount`. One that a VM
+   * has is left as it is, so that a snapshot of its memory still fits.
+   */
+  attach(id: string): Promise<string>
+  /** Lets go of it, mounted or a VM's that is gone. Fault `conflict` when something still uses it. */
   unmount(id: string): Promise<void>
   /** Unmounts it and removes its data for ever. */
   destroy(id: string): Promise<void>
   /** The ids of all volumes on this host. */
   list(): string[]
-  /** The file that is the disk, for a runtime that attaches it and mounts nothing on the host. */
+  /** The file that is the disk. */
   imagePath(id: string): string
   /** Of those among them that are mounted. */
   usage(ids: readonly string[]): Promise<Map<string, VolumeUsage>>
@@ -90,6 +104,8 @@ export function openVolumes(options: VolumesOptions): Volumes {
   const mountPointOf = (id: string): string => join(dir, id, 'mount')
   /** There while its file system is to fill its file. */
   const growMarkOf = (id: string): string => join(dir, id, 'grow')
+  /** There while a VM has the disk, over its suspension too. */
+  const vmMarkOf = (id: string): string => join(dir, id, 'vm')
   /** There while its writers stand still. */
   const frozenMarkOf = (id: string): string => join(dir, id, 'frozen')
 
@@ -204,6 +220,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
           await copyFrozen({ ...copy, point, marker: frozenMarkOf(id) })
           return { copied: await modifiedAt(copy.disk) }
         }
+        if (existsSync(vmMarkOf(id))) return { copied: await copyOfVm(id, copy) }
         const before = await modifiedAt(copy.disk)
         const stop = new AbortController()
         const signal = to.signal ? AbortSignal.any([to.signal, stop.signal]) : stop.signal
@@ -216,6 +233,22 @@ export function openVolumes(options: VolumesOptions): Volumes {
     }
     to.signal?.throwIfAborted()
     throw new Fault('conflict', `volume ${id} was mounted again and again while it was copied`)
+  }
+
+  /** As a power cut would leave it: its file system repairs that by its journal at the next mount. */
+  async function copyOfVm(id: string, copy: Parameters<typeof copyStill>[0]): Promise<number> {
+    const vms = requireVms(id)
+    const still = (action: () => Promise<void>) =>
+      vms.still(id, async () => {
+        await action()
+        return modifiedAt(copy.disk)
+      })
+    return copyStill(copy, still)
+  }
+
+  function requireVms(id: string): VolumeVms {
+    if (options.vms) return options.vms
+    throw new Fault('conflict', `volume ${id} is a VM's; stop its machine first`)
   }
 
   function remember(id: string, copy: { stop: AbortController; done: Promise<unknown> }): void {
@@ -235,7 +268,10 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await programs.flush(folderOf(id))
     await programs.lengthen(diskOf(id), sizeGb * programs.gibibyte)
     const mounted = mountPoints().has(mountPointOf(id))
-    if (mounted) {
+    if (existsSync(vmMarkOf(id))) {
+      // Otherwise it grows before its next start.
+      if (!(await requireVms(id).grow(id))) return false
+    } else if (mounted) {
       if (!(await programs.growMounted(diskOf(id)))) {
         options.log.warn(
           { volume: id },
@@ -249,14 +285,33 @@ export function openVolumes(options: VolumesOptions): Volumes {
     return true
   }
 
+  async function growIfMarked(id: string): Promise<void> {
+    if (!existsSync(growMarkOf(id))) return
+    await programs.growUnmounted(folderOf(id), diskOf(id))
+    await rm(growMarkOf(id), { force: true })
+  }
+
+  async function attach(id: string): Promise<string> {
+    requireDisk(id)
+    if (existsSync(vmMarkOf(id))) return diskOf(id)
+    await letGo(id)
+    await growIfMarked(id)
+    // The guest can repair nothing that its journal does not: what was cut off badly is mended first.
+    const repair = await programs.repairDisk(folderOf(id), diskOf(id))
+    options.log.debug({ volume: id, repair }, 'volume was checked for a VM')
+    await writeFile(vmMarkOf(id), '')
+    await programs.flush(folderOf(id))
+    return diskOf(id)
+  }
+
   async function mount(id: string): Promise<string> {
     const point = mountPointOf(id)
     if (mountPoints().has(point)) return point
     requireDisk(id)
-    if (existsSync(growMarkOf(id))) {
-      await programs.growUnmounted(folderOf(id), diskOf(id))
-      await rm(growMarkOf(id), { force: true })
+    if (existsSync(vmMarkOf(id))) {
+      throw new Fault('conflict', `the disk of volume ${id} is a VM's; stop its machine first`)
     }
+    await growIfMarked(id)
     const first = await programs.mountDisk(diskOf(id), point)
     if (first === undefined) return point
     // A file system that was cut off badly: its own repair, once, and only what is safe without a person.
@@ -275,6 +330,11 @@ export function openVolumes(options: VolumesOptions): Volumes {
   }
 
   async function unmount(id: string): Promise<void> {
+    await rm(vmMarkOf(id), { force: true })
+    await letGo(id)
+  }
+
+  async function letGo(id: string): Promise<void> {
     const point = mountPointOf(id)
     for (let attempt = 1; mountPoints().has(point); attempt++) {
       const result = await run('umount', [point], { timeoutMs: commandTimeoutMs })
@@ -314,6 +374,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
     fillFrom: (volume, signal) => inTurn(volume.id, () => fill(volume, signal)),
     extend: ({ id, sizeGb }) => alone(id, () => extend(id, sizeGb)),
     mount: (id) => alone(id, () => mount(id)),
+    attach: (id) => alone(id, () => attach(id)),
     unmount: (id) => inTurn(id, () => unmount(id)),
     destroy: (id) => alone(id, () => destroy(id)),
     list,

@@ -1,0 +1,42 @@
+import { messageOf } from '#core/fault.ts'
+import type { Agent } from './agent.ts'
+import { capabilitiesOf } from './runtime-choice.ts'
+import type { MachineRecord } from './store/index.ts'
+
+/**
+ * Lets a suspended machine go on, thawed or out of its snapshot; may be done again when it runs already. Undefined when
+ * what it had in memory is of no use: then it is started anew and keeps what it wrote to its root (MCH-42). Otherwise its
+ * IPv4 address.
+ * @throws what kept its network or its volume from it: its snapshot is still good
+ */
+export async function resumeMachine(
+  agent: Agent,
+  record: MachineRecord,
+): Promise<string | undefined> {
+  const { id, index, app, config } = record
+  const begun = agent.clock.now()
+  if (capabilitiesOf(agent, record).volumes === 'disk') {
+    for (const { volume } of config.mounts ?? []) if (volume) await agent.volumes.attach(volume)
+  }
+  // A host that was down has taken its networks down too.
+  const net = agent.net.attach({ id, network: app.network, index })
+  net.catch(() => {}) // Awaited below.
+  try {
+    await agent.driver.resume(id, net)
+  } catch (error) {
+    await net
+    if (agent.mode === 'closed') throw error
+    sayLost(agent, record, messageOf(error))
+    return undefined
+  }
+  const message = `Machine resumed in ${agent.clock.now() - begun} ms`
+  agent.spool.say(id, { provider: 'runner', message })
+  return (await net).ip4
+}
+
+/** The log and the operator learn that a machine starts anew. */
+export function sayLost(agent: Agent, { id }: MachineRecord, why: string): void {
+  agent.log.warn({ machine: id, error: why }, 'a machine could not be resumed')
+  const message = `The machine could not be resumed and starts anew: ${why}`
+  agent.spool.say(id, { provider: 'runner', level: 'warn', message })
+}

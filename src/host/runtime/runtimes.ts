@@ -1,0 +1,107 @@
+import { accessSync, constants } from 'node:fs'
+import { Fault } from '#core/fault.ts'
+import type { RuntimeKind, RuntimeWish } from '#spec/runtime.ts'
+import { composeDrivers, type Drivers } from './composed-driver.ts'
+import type { DriverCapabilities, DriverProbe, MachineVerbs } from './driver.ts'
+
+export interface RuntimesOptions {
+  drivers: Drivers
+  /** What the operator wants where a machine says nothing. */
+  wish: RuntimeWish
+  /** Without a device that opens nothing is probed for `auto`. */
+  hasKvm?: () => boolean
+  log: { info(fields: object, message: string): void }
+}
+
+export interface Runtimes {
+  driver: MachineVerbs
+  /** What this host would take where a machine says nothing; undefined for as long as a VM is still being tried. */
+  readonly usual: RuntimeKind | undefined
+  /** Why, and what it costs, for people. */
+  readonly note: string
+  /** Finds out what really works here; a start that depends on it waits for it. Never rejects. */
+  begin(): Promise<void>
+  /** What a machine with this wish runs in. @throws Fault `native_failed` when that cannot work here, with what mends it */
+  choose(wish: RuntimeWish): Promise<RuntimeKind>
+  /** As `choose`, by what is known already. */
+  expect(wish: RuntimeWish): RuntimeKind | undefined
+  /** What a runtime can do; of one that this host does not have, what the weakest can. */
+  capabilities(kind: RuntimeKind): DriverCapabilities
+  /** What became of trying a runtime; undefined before that. */
+  verdict(kind: RuntimeKind): DriverProbe | undefined
+}
+
+const nothing: DriverCapabilities = {
+  suspend: 'none',
+  exec: false,
+  isolation: 'none',
+  volumes: 'folder',
+}
+
+/** Whether the device can be opened. That a guest really boots is another question. */
+export function opensKvm(): boolean {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * The runtimes of one host and the choice between them. Only a guest that booted and answered counts as a VM, and one that
+ * is played by a program (TCG) only where it was asked for by name: it is several times slower.
+ */
+export function openRuntimes(options: RuntimesOptions): Runtimes {
+  const { drivers, wish: hostWish, hasKvm = opensKvm, log } = options
+  const probes = new Map<RuntimeKind, Promise<DriverProbe>>()
+  const verdicts = new Map<RuntimeKind, DriverProbe>()
+  let usual: RuntimeKind | undefined = hostWish === 'auto' ? undefined : hostWish
+  let why = ''
+
+  function probe(kind: RuntimeKind): Promise<DriverProbe> {
+    const begun = probes.get(kind) ?? probeOnce(kind)
+    probes.set(kind, begun)
+    return begun
+  }
+
+  async function probeOnce(kind: RuntimeKind): Promise<DriverProbe> {
+    const verdict = (await drivers[kind]?.probe()) ?? { ok: false, note: `no ${kind} on this host` }
+    verdicts.set(kind, verdict)
+    log.info({ runtime: kind, ...verdict }, verdict.ok ? 'a runtime works' : 'a runtime does not')
+    return verdict
+  }
+
+  async function chooseUsual(): Promise<RuntimeKind> {
+    if (usual) return usual
+    if (!drivers.qemu || !hasKvm()) {
+      why = 'no /dev/kvm that opens, and a VM without it is taken only when it is asked for'
+      return (usual = 'container')
+    }
+    const { ok, accel, note } = await probe('qemu')
+    why = ok && accel === 'kvm' ? '' : note
+    return (usual = ok && accel === 'kvm' ? 'qemu' : 'container')
+  }
+
+  return {
+    driver: composeDrivers(drivers),
+    get usual() {
+      return usual
+    },
+    get note() {
+      if (!usual) return 'finding out whether a VM boots here'
+      const said = verdicts.get(usual)?.note ?? 'being tried'
+      return why ? `${said}; ${why}` : said
+    },
+    begin: async () => void (await probe(await chooseUsual())),
+    async choose(wish) {
+      const kind = wish === 'auto' ? await chooseUsual() : wish
+      const { ok, note } = await probe(kind)
+      if (!ok) throw new Fault('native_failed', note)
+      return kind
+    },
+    expect: (wish) => (wish === 'auto' ? usual : wish),
+    capabilities: (kind) => drivers[kind]?.capabilities ?? nothing,
+    verdict: (kind) => verdicts.get(kind),
+  }
+}

@@ -1,0 +1,21 @@
+import type { VolumeVms } from '#host/volume/index.ts'
+import type { Agent } from './agent.ts'
+
+/** Lets the room of volumes ask the VM that has a disk. The agent is made after that room. */
+export function volumeVms(agent: () => Pick<Agent, 'driver' | 'store' | 'volumes'>): VolumeVms {
+  const machineOf = (volume: string) =>
+    agent().store.volumes.find(volume)?.volume.attached_machine_id
+  return {
+    async still(volume, action) {
+      const machine = machineOf(volume)
+      const { driver } = agent()
+      return machine && driver.still ? driver.still(machine, action) : action()
+    },
+    async grow(volume) {
+      const machine = machineOf(volume)
+      const { driver, volumes } = agent()
+      if (!machine || (await driver.recover(machine)) !== 'running') return false
+      return (await driver.grow?.(machine, volumes.imagePath(volume))) ?? false
+    },
+  }
+}
