@@ -5,8 +5,8 @@ type Load<V> = (db: Db, keys: string[]) => Promise<ReadonlyMap<string, V>>
 
 interface Waiting<V> {
   promise: Promise<V | undefined>
-  resolve(value: V | undefined): void
-  reject(error: unknown): void
+  resolve: (value: V | undefined) => void
+  reject: (error: unknown) => void
 }
 
 /**
