@@ -1,3 +1,4 @@
+import type { HostInfo } from '#spec/host-api.ts'
 import { callJson } from '#sys/http-client.ts'
 import { readTextFile } from '#sys/files.ts'
 import { messageOf } from '#core/fault.ts'
@@ -7,7 +8,7 @@ import { readState, type CloudState } from './state.ts'
 
 interface StatusAnswer {
   apps?: number
-  hosts?: { id: string; region: string; machines: number; runtime: string; reachable?: boolean }[]
+  hosts?: (HostInfo & { reachable?: boolean })[]
 }
 
 /** What a person wants to know once the cloud is up: where it answers, where the token is, what to type next. */
@@ -53,11 +54,17 @@ async function hostLines(home: Home, state: CloudState): Promise<string[]> {
       headers: { authorization: `Bearer ${token}` },
       timeoutMs: 5_000,
     })
-    const hosts = (status.hosts ?? []).map(
+    const hosts = status.hosts ?? []
+    const lines = hosts.map(
       (host) =>
         `  host             ${host.id} in ${host.region}: ${host.machines} machines, ${host.runtime}${host.reachable === false ? ' (unreachable)' : ''}`,
     )
-    return [`  apps             ${status.apps ?? 0}`, ...hosts]
+    const notes = new Set(hosts.map((host) => host.runtime_note).filter(Boolean))
+    return [
+      `  apps             ${status.apps ?? 0}`,
+      ...lines,
+      ...[...notes].map((note) => `  runtime          ${note}`),
+    ]
   } catch (error) {
     return [`  the API does not tell its status: ${messageOf(error)}`]
   }

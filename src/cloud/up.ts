@@ -9,6 +9,7 @@ import { ensureSecrets } from './authority.ts'
 import { chooseState } from './choose.ts'
 import { loadConfig } from './config.ts'
 import { freeCrun } from './crun-hindrance.ts'
+import { hasQemu, qemuProgram } from './doctor/runtime.ts'
 import { childEnvironment } from './environment.ts'
 import { prepareHome, type Home } from './home.ts'
 import { withLock } from './lock.ts'
@@ -48,6 +49,7 @@ export async function up(options: {
     const merged = { ...kept?.overrides, ...overrides }
     const config = loadConfig(home, merged)
     if (kept) requireAllPlaces(kept, config)
+    requireRuntime(config)
     const running = findDaemon(supervisorRecord(home))
     if (running) {
       if (kept && JSON.stringify(merged) !== JSON.stringify(kept.overrides)) {
@@ -114,6 +116,14 @@ export const homeLock = (home: Home, purpose: string) => ({
   purpose,
   waitMs: 0,
 })
+
+function requireRuntime(config: CloudConfig): void {
+  if (config.runtime !== 'qemu' || hasQemu()) return
+  throw new Fault(
+    'native_failed',
+    `${qemuProgram} is not installed, and machines are to run in it (runtime qemu); install it with scripts/setup, or use --runtime container`,
+  )
+}
 
 export function requireRoot(what: string): void {
   if (process.getuid?.() !== 0) {

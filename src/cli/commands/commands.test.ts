@@ -154,7 +154,9 @@ test('status without an app shows the cloud: hosts, apps, URLs', async (t) => {
   const host = {
     id: 'ord-1',
     region: 'ord',
-    runtime: 'crun',
+    runtime: 'container',
+    isolation: 'container',
+    runtime_note: 'containers by crun: a weaker wall than a VM',
     machines: 2,
     capacity: { cpus: 8, memory_mb: 4096 },
     used: { cpus: 2, memory_mb: 512, machines: 2 },
@@ -180,7 +182,8 @@ test('status without an app shows the cloud: hosts, apps, URLs', async (t) => {
   t.after(api.close)
   const { out, code } = await hangar(['status'], { api })
   assert.equal(code, 0)
-  assert.match(out, /^ord-1 {2}ord {5}ok .*512\/4096 MB {2}crun$/m)
+  assert.match(out, /^ord-1 {2}ord {5}ok .*512\/4096 MB {2}container \(weaker wall\)$/m)
+  assert.match(out, /^ {2}containers by crun: a weaker wall than a VM$/m)
   assert.match(out, /^demo {2}deployed {2}1 started, 1 stopped {2}http:\/\/demo/m)
 })
 

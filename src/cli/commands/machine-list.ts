@@ -1,5 +1,6 @@
 import { systemClock } from '#core/clock.ts'
 import type { Machine } from '#spec/machine.ts'
+import type { MachineRuntime } from '#spec/runtime.ts'
 import { relativeTime } from '../age.ts'
 import { getApp } from '../apps.ts'
 import type { Call, Command } from '../command.ts'
@@ -139,6 +140,7 @@ function fieldsOf(machine: Machine): [string, string][] {
     ['CPU Kind', guest.cpu_kind ?? ''],
     ['vCPUs', String(guest.cpus ?? '')],
     ['Memory', String(guest.memory_mb ?? '')],
+    ...(machine.runtime ? [['Runtime', runtimeOf(machine.runtime)] as [string, string]] : []),
     ['Created', machine.created_at],
     ['Updated', machine.updated_at],
     ['Entrypoint', words(config.init?.entrypoint)],
@@ -146,6 +148,9 @@ function fieldsOf(machine: Machine): [string, string][] {
     ...(volume ? [['Volume', volume] as [string, string]] : []),
   ]
 }
+
+const runtimeOf = ({ kind, accel, note }: MachineRuntime): string =>
+  `${kind}${accel ? ` (${accel})` : ''}: ${note}`
 
 export const machineList: Command = {
   name: 'list',

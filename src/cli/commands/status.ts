@@ -144,9 +144,13 @@ async function cloudStatus({ io, flags, api, home }: Call): Promise<number> {
       String(host.machines),
       `${host.used.cpus}/${host.capacity.cpus}`,
       `${host.used.memory_mb}/${host.capacity.memory_mb} MB`,
-      host.runtime,
+      wallOf(host),
     ]),
   })
+  for (const note of new Set(status.hosts.map((host) => host.runtime_note).filter(Boolean))) {
+    say(io, `  ${note}`)
+  }
+  say(io)
   const strays = status.strays ?? []
   if (strays.length > 0) {
     sayTable(io, {
@@ -166,6 +170,12 @@ async function cloudStatus({ io, flags, api, home }: Call): Promise<number> {
     rows: apps.map((app, i) => [app.name, app.status, states[i] ?? '', app.urls[0] ?? '']),
   })
   return 0
+}
+
+/** What machines run in that say nothing themselves, and what that is worth. */
+function wallOf({ runtime, accel, isolation }: HostInfo): string {
+  if (isolation === 'vm') return `${runtime} (VMs, ${accel ?? 'being tried'})`
+  return isolation === 'container' ? `${runtime} (weaker wall)` : runtime
 }
 
 /** `2 started, 1 stopped`. */

@@ -8,6 +8,7 @@ import { checkKernel } from './kernel.ts'
 import { checkNetwork } from './network.ts'
 import { checkNode, checkPrograms, checkRoot } from './programs.ts'
 import { checkRoom } from './room.ts'
+import { checkRuntime } from './runtime.ts'
 
 /**
  * Looks at this machine and says what is there, what is missing, what that costs and how to mend it. Changes nothing but
@@ -35,6 +36,7 @@ async function examine(home: Home): Promise<Finding[]> {
     ...(await checkKernel()),
     ...(await checkNetwork({ config, cloudKept: kept !== undefined })),
     ...checkRoom(home),
+    ...(await checkRuntime(home, config)),
     ...(await checkCloud(home, config)),
   ]
 }

@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { readTextFile } from '#sys/files.ts'
 import { run } from '#sys/process.ts'
 import { fail, ok, warn, type Finding } from './finding.ts'
@@ -56,16 +56,6 @@ function checkCgroups(): Finding {
   return judgeCgroups(mountinfo, (point && readTextFile(`${point}/cgroup.controllers`)) || '')
 }
 
-function checkKvm(): Finding {
-  const note = 'machines are containers, a weaker wall than a VM; KVM is not used yet'
-  try {
-    accessSync('/dev/kvm', constants.R_OK | constants.W_OK)
-    return ok('KVM', `/dev/kvm is there; ${note}`)
-  } catch {
-    return ok('KVM', `no usable /dev/kvm; ${note}`)
-  }
-}
-
 /** File systems that machines are made of; a module that is not loaded yet counts if it can be. */
 async function checkFileSystems(): Promise<Finding[]> {
   const needed = { overlay: 'writable roots', squashfs: 'images', ext4: 'volumes' }
@@ -100,5 +90,5 @@ function checkLoop(): Finding {
 }
 
 export async function checkKernel(): Promise<Finding[]> {
-  return [checkCgroups(), checkKvm(), ...(await checkFileSystems()), checkLoop()]
+  return [checkCgroups(), ...(await checkFileSystems()), checkLoop()]
 }

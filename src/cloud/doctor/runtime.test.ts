@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { HostInfo } from '#spec/host-api.ts'
+import { judgeHost, judgeVms } from './runtime.ts'
+
+const host = (runtime: Partial<HostInfo>): HostInfo => ({
+  id: 'ord1',
+  number: 1,
+  region: 'ord',
+  pid: 1,
+  runtime: 'container',
+  runtime_note: 'a note',
+  machines: 0,
+  capacity: { cpus: 1, memory_mb: 1 },
+  used: { cpus: 0, memory_mb: 0, machines: 0 },
+  ...runtime,
+})
+
+test('what VMs need is named, with what to do about it', () => {
+  assert.equal(judgeVms({ qemu: true, kvm: true }).state, 'ok')
+  assert.match(judgeVms({ qemu: false, kvm: true }).remedy ?? '', /scripts\/setup/)
+  const emulated = judgeVms({ qemu: true, kvm: false })
+  assert.match(emulated.cost ?? '', /weaker wall/)
+  assert.match(emulated.remedy ?? '', /--runtime qemu/)
+})
+
+test('a container is told as the weaker wall, a VM as what it is, and an open question as one', () => {
+  const container = judgeHost(host({ isolation: 'container' }))
+  assert.equal(container.state, 'warn')
+  assert.match(`${container.found} ${container.cost}`, /ord1: containers; a note .*weaker wall/)
+  const vm = judgeHost(host({ runtime: 'qemu', accel: 'kvm', isolation: 'vm' }))
+  assert.deepEqual([vm.state, vm.found], ['ok', 'ord1: VMs by qemu (kvm); a note'])
+  assert.equal(judgeHost(host({ runtime: 'auto' })).found, 'ord1: a note')
+})
