@@ -320,7 +320,11 @@ test('VOL-17: volumes are made, changed, listed and destroyed', async () => {
   const made = await call(`POST ${root}`, { body })
   assert.match(String(made.body['id']), /^vol_[0-9a-z]{16}$/)
   const restored = await call(`POST ${root}`, { body: { ...body, snapshot_id: 'vs_1' } })
-  assert.equal(restored.status, 501, 'an empty volume is not what was asked for')
+  assert.equal(
+    restored.status,
+    404,
+    'a snapshot that is not there, and no empty volume in its place',
+  )
   const changed = await call(`PUT ${root}/${String(made.body['id'])}`, {
     body: { snapshot_retention: 9 },
   })
