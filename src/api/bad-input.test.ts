@@ -409,9 +409,16 @@ test('bodies that are no object, no JSON, no UTF-8, packed, too deep or too larg
     }
   }
   assert.equal(await state(), before)
-  const large = 'x'.repeat(limits.apiBodyBytesMax + 1)
-  for (const path of ['/v1/apps', '/v1/apps/bad/machines', '/registry/token']) {
-    assert.equal((await call(`POST ${path}`, large)).status, 413, path)
+  const bodies: [string, number][] = [
+    ['/v1/apps', limits.apiBodyBytesMax],
+    ['/registry/token', limits.apiBodyBytesMax],
+    ['/graphql', limits.apiBodyBytesMax],
+    ['/v1/apps/bad/machines', limits.apiLargeBodyBytesMax],
+    ['/v1/apps/bad/machines/', limits.apiLargeBodyBytesMax],
+  ]
+  for (const [path, max] of bodies) {
+    assert.equal((await call(`POST ${path}`, 'x'.repeat(max + 1))).status, 413, path)
+    assert.notEqual((await call(`POST ${path}`, 'x'.repeat(max))).status, 413, path)
   }
 })
 

@@ -45,18 +45,15 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /** The body as JSON; undefined when there is none. */
 export async function jsonBody(c: Request): Promise<unknown> {
-  const bytes = await c.req.arrayBuffer()
+  const bytes = new Uint8Array(await c.req.arrayBuffer())
+  if (isDeeper(bytes, limits.jsonDepthMax)) {
+    throw new Fault('invalid', `the body is nested deeper than ${limits.jsonDepthMax} levels`)
+  }
   try {
     const text = utf8.decode(bytes)
     if (text.trim() === '') return undefined
     // Only what has such an escape is walked through: bodies may be large.
-    const body: unknown = unusualEscape.test(text)
-      ? JSON.parse(text, refuseUnstorable)
-      : JSON.parse(text)
-    if (isDeeper(body, limits.jsonDepthMax)) {
-      throw new Fault('invalid', `the body is nested deeper than ${limits.jsonDepthMax} levels`)
-    }
-    return body
+    return unusualEscape.test(text) ? JSON.parse(text, refuseUnstorable) : JSON.parse(text)
   } catch (cause) {
     if (isFault(cause)) throw cause
     throw new Fault('bad_request', `the body is not JSON: ${(cause as Error).message}`, { cause })
@@ -76,10 +73,23 @@ function refuseUnstorable(key: string, value: unknown): unknown {
   return value
 }
 
-/** What is nested deeper could be read, but not written again: that takes a stack frame a level. */
-function isDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false
-  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1))
+/**
+ * What is nested deeper could not be written again, which takes a stack frame a level; and a million brackets take the
+ * parser a hundred times as long as other letters. So it is told from the bytes, before they are parsed.
+ */
+function isDeeper(bytes: Uint8Array, levels: number): boolean {
+  let depth = 0
+  let inText = false
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]
+    if (byte === 0x22) inText = !inText
+    // The letter after a backslash, which may be a quote, is skipped.
+    else if (inText) at += byte === 0x5c ? 1 : 0
+    else if (byte === 0x5b || byte === 0x7b) depth++
+    else if (byte === 0x5d || byte === 0x7d) depth--
+    if (depth > levels) return true
+  }
+  return false
 }
 
 /** The body as a JSON object; an absent one is empty. */

@@ -1,6 +1,5 @@
 import { serve } from '@hono/node-server'
 import { Hono } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import { Fault, isFault } from '#core/fault.ts'
 import { ulid } from '#core/ids.ts'
 import { limits } from '#core/limits.ts'
@@ -9,7 +8,8 @@ import type { ControlContext } from '#control/index.ts'
 import { isDatabaseDown } from '#control/store/index.ts'
 import { addressRoutes } from './addresses.ts'
 import { appRoutes } from './apps.ts'
-import { buildContextPath, buildRoutes } from './builds.ts'
+import { limitBodies } from './body-limit.ts'
+import { buildRoutes } from './builds.ts'
 import { certificateRoutes } from './certificates.ts'
 import { cloudRoutes } from './cloud.ts'
 import { deployRoutes } from './deploys.ts'
@@ -39,16 +39,7 @@ export function createApi(ctx: ControlContext): Hono<Env> {
     }
     await next()
   })
-  const limited = bodyLimit({
-    maxSize: limits.apiBodyBytesMax,
-    onError: () => {
-      throw new Fault(
-        'too_large',
-        `the body is larger than the limit of ${limits.apiBodyBytesMax} bytes`,
-      )
-    },
-  })
-  api.use((c, next) => (buildContextPath.test(c.req.path) ? next() : limited(c, next)))
+  api.use(limitBodies())
   api.onError((error, c) => answerError(c, error))
   api.notFound((c) => {
     const fault = new Fault('not_found', `there is no ${c.req.method} ${c.req.path} here`)

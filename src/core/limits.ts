@@ -1,7 +1,10 @@
 /** A limit on everything. Reaching one is an error that says so. */
 export const limits = {
-  /** Body of any API request that is not an upload. */
-  apiBodyBytesMax: 10 * 1024 * 1024,
+  /** Body of an API request: of one with machines' files, secrets or a definition, and of any other. */
+  apiLargeBodyBytesMax: 4 * 1024 * 1024,
+  apiBodyBytesMax: 1024 * 1024,
+  /** Of a request to a host: all secrets of an app go in one. */
+  hostBodyBytesMax: 10 * 1024 * 1024,
   /** Until that body has arrived. */
   apiBodyMsMax: 60_000,
   /** Objects and lists of a request's body inside each other. */

@@ -15,8 +15,8 @@ export function createServer(agent: Agent, clusterKey: string): Hono {
       throw new Fault('unauthorized', 'this is a host of the cloud; it takes the cluster key only')
     }
     const length = Number(context.req.header('content-length') ?? 0)
-    if (length > limits.apiBodyBytesMax) {
-      throw new Fault('too_large', `a body has at most ${limits.apiBodyBytesMax} bytes`)
+    if (length > limits.hostBodyBytesMax) {
+      throw new Fault('too_large', `a body has at most ${limits.hostBodyBytesMax} bytes`)
     }
     return next()
   })
