@@ -10,7 +10,9 @@ const hourMs = 3_600_000
 /** Starts scheduled machines when their time has come (MCH-78), until the returned function is called. */
 export function startSchedule(agent: Agent): () => void {
   const timer = setInterval(() => {
-    void runDue(agent)
+    runDue(agent).catch((error: unknown) => {
+      if (agent.mode === 'open') agent.log.error({ error: messageOf(error) }, 'the schedule failed')
+    })
   }, everyMs)
   return () => clearInterval(timer)
 }
