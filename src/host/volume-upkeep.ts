@@ -65,7 +65,7 @@ async function growFull(agent: Agent, record: VolumeRecord): Promise<void> {
   const target = nextSize(size_gb, mount)
   if (target <= size_gb) return
   const free = await agent.volumes.freeBytes()
-  if (free < (target - size_gb) * gibibyte) return refuseGrowth(agent, { record, machine, target })
+  if (free < (target - size_gb) * gibibyte) return refuseGrowth(agent, { id, machine, target })
   const { needs_restart } = await extendVolume(agent, id, target)
   const status = needs_restart ? 'needs_restart' : 'extended'
   tellGrowth(agent, machine, { status, request: { volume: id, size_gb: target } })
@@ -78,11 +78,12 @@ export function nextSize(sizeGb: number, mount: Mount): number {
 
 function refuseGrowth(
   agent: Agent,
-  { record, machine, target }: { record: VolumeRecord; machine: MachineRecord; target: number },
+  { id, machine, target }: { id: string; machine: MachineRecord; target: number },
 ): void {
   const now = agent.clock.now()
+  // As it is by now: somebody may have changed or destroyed it while the disks were looked at.
+  const record = agent.store.volumes.get(id)
   if (now - (record.growthRefusedAt ?? 0) < refusalToldEveryMs) return
-  const { id } = record.volume
   agent.store.volumes.save({ ...record, growthRefusedAt: now })
   const error = `volume ${id} was not extended to ${target} GB: the disk of its host is full; free space on the volume, or fork it to another host`
   tellGrowth(agent, machine, { status: 'skipped', request: { volume: id, error } })

@@ -336,8 +336,17 @@ test('VOL-10: a volume that is nearly full grows up to its limit, or the machine
   assert.equal(await grown(), 1)
   execFileSync('fallocate', ['-l', '600M', join(path, 'data')])
   const { volumes } = host.agent
-  host.agent.volumes = { ...volumes, freeBytes: async () => 1000 }
+  const retentionNow = async () =>
+    (await host.call<Volume>('GET', '/v1/volumes/vol_1')).snapshot_retention
+  host.agent.volumes = {
+    ...volumes,
+    freeBytes: async () => {
+      await host.call('PUT', '/v1/volumes/vol_1', { snapshot_retention: 9 })
+      return 1000
+    },
+  }
   assert.equal(await grown(), 1)
+  assert.equal(await retentionNow(), 9, 'what was changed meanwhile stays')
   assert.equal(await grown(), 1)
   host.agent.volumes = volumes
   assert.equal(await grown(), 2)
