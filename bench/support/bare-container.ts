@@ -54,9 +54,7 @@ export function bareContainer(options: {
     rootPath: at('root'),
     cgroupPath: `/hangar-bench/${id}`,
     swapIsCounted: countsSwap(findCgroups()),
-    user: { uid: 0, gid: 0, additionalGids: [], home: '/' },
-    env: { PATH: '/bin' },
-    workdir: '/',
+    argv,
     volumes: [],
   })
   writeFileSync(at('config.json'), JSON.stringify(config))

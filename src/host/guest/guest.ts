@@ -39,6 +39,10 @@ export interface GuestOptions {
   onNote?(words: string): void
   /** A connection of a program inside to /.fly/api; without this it is answered that there is none. */
   onApi?(connection: Duplex): void
+  /** The channel broke; it is being dialled again. */
+  onLost?(why: string): void
+  /** The machine is frozen and cannot answer: its silence does not count, and nothing that was under way is given up. */
+  asleep?(): boolean
   pingEveryMs?: number
   pingDeadlineMs?: number
 }
@@ -119,12 +123,14 @@ export class Guest {
       pingEveryMs: options.pingEveryMs ?? 2_000,
       pingDeadlineMs: options.pingDeadlineMs ?? 15_000,
       outputOffset: () => this.#output.safe,
+      asleep: () => options.asleep?.() ?? false,
       onWelcome: (welcome) => this.#take(welcome),
       onFrame: (frame) => this.#takeFrame(frame),
       onLost: (why) => {
         this.#streams.lost(lostFault(options.name, why))
         this.#notes = 0
         this.#tell()
+        options.onLost?.(why)
       },
     })
     this.#streams = this.#newStreams()

@@ -1,5 +1,6 @@
 /** The door of the room: the host's end of the guest protocol. */
 export { dialUnix, dialVsock } from './dial.ts'
+export { protocolVersion } from './frames.ts'
 export { Guest } from './guest.ts'
 export type { GuestExecRequest, GuestExecResult, GuestMetrics, GuestOptions } from './guest.ts'
 export type {

@@ -24,6 +24,8 @@ export interface LinkOptions {
   pingDeadlineMs: number
   /** The output that is safe here; 0 when unknown. Asked at each new connection. */
   outputOffset(): bigint
+  /** The machine is frozen and cannot answer: its silence does not count. */
+  asleep(): boolean
   onWelcome(welcome: Welcome): void
   onFrame(frame: Frame): void
   onLost(why: string): void
@@ -161,6 +163,10 @@ export class GuestLink {
   }
 
   #tick(): void {
+    if (this.#options.asleep()) {
+      this.#heardAt = performance.now()
+      return
+    }
     if (performance.now() - this.#heardAt > this.#options.pingDeadlineMs) {
       this.break(`the guest said nothing for ${this.#options.pingDeadlineMs} ms`)
       return

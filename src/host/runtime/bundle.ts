@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { StartSpec } from './driver.ts'
-import type { ImageUser } from './image-user.ts'
 import { seccompProfile } from './seccomp.ts'
 
-/** PID 1 of every machine: Debian's static tini, which reaps zombies and passes signals on. */
+/** PID 1 of every machine: guest/ in the root of the tree, which scripts/setup builds. */
 export const initPath = '/.fly/init'
-export const initSource = '/usr/bin/tini-static'
+export const initSource = resolve(import.meta.dirname, '../../../build/guest/init')
 
 /** A fork bomb stops here. */
 const processesMax = 8192
@@ -42,30 +42,19 @@ function openFilesLimit(): { soft: number; hard: number } {
 
 const openFiles = openFilesLimit()
 
-/** Root has the set; another user has none and can never get more than the set. */
-function capabilities(uid: number): object {
-  const held = uid === 0 ? capabilityNames : []
-  return { bounding: capabilityNames, effective: held, permitted: held }
-}
-
-export interface ProcessRequest {
-  argv: string[]
-  env: Record<string, string>
-  user: Pick<ImageUser, 'uid' | 'gid' | 'additionalGids'>
-  workdir: string
-  tty: boolean
-}
-
-/** The OCI process object, for the machine's own command and for an exec. */
-export function ociProcess(request: ProcessRequest): object {
-  const { uid, gid, additionalGids } = request.user
+/** PID 1 is root with the set; a program of another user has none and can never get more than the set. */
+function ociProcess(argv: string[]): object {
   return {
-    terminal: request.tty,
-    user: { uid, gid, additionalGids },
-    args: request.argv,
-    env: Object.entries(request.env).map(([key, value]) => `${key}=${value}`),
-    cwd: request.workdir,
-    capabilities: capabilities(uid),
+    terminal: false,
+    user: { uid: 0, gid: 0 },
+    args: argv,
+    env: [],
+    cwd: '/',
+    capabilities: {
+      bounding: capabilityNames,
+      effective: capabilityNames,
+      permitted: capabilityNames,
+    },
     rlimits: [{ type: 'RLIMIT_NOFILE', ...openFiles }],
     noNewPrivileges: true,
   }
@@ -151,27 +140,18 @@ export interface BundleRequest {
   rootPath: string
   cgroupPath: string
   swapIsCounted: boolean
-  user: ImageUser
-  /** Complete: image, config and platform. */
-  env: Record<string, string>
-  /** Link-free. */
-  workdir: string
+  /** PID 1. */
+  argv: string[]
   /** Link-free. */
   volumes: { source: string; path: string }[]
 }
 
 /** config.json of the OCI bundle of one machine. */
 export function ociConfig(request: BundleRequest): object {
-  const { spec, user } = request
+  const { spec } = request
   return {
     ociVersion: '1.0.2',
-    process: ociProcess({
-      argv: [initPath, '--', ...spec.argv],
-      env: request.env,
-      user,
-      workdir: request.workdir,
-      tty: spec.tty,
-    }),
+    process: ociProcess(request.argv),
     root: { path: request.rootPath, readonly: false },
     hostname: spec.hostname,
     mounts: ociMounts(spec, request.volumes),

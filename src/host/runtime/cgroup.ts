@@ -1,5 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { existsSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { systemClock } from '#core/clock.ts'
 import { readTextFile } from '#sys/files.ts'
@@ -71,17 +70,6 @@ function children(at: string): string[] {
   if (!existsSync(at)) return []
   const entries = readdirSync(at, { withFileTypes: true })
   return entries.filter((entry) => entry.isDirectory()).map((entry) => join(at, entry.name))
-}
-
-/**
- * Moves a process into the group that keeps supervisors alive when the host's own service group is emptied. The kernel
- * waits for all processors before it moves anything, 5 to 10 ms: time for other work.
- */
-export async function adoptSupervisor(tree: CgroupTree, path: string, pid: number): Promise<void> {
-  const at = folder(tree, 'systemd', path)
-  if (tree.version === 1 && !existsSync(join(tree.mount, 'systemd'))) return
-  mkdirSync(at, { recursive: true })
-  await writeFile(join(at, 'cgroup.procs'), String(pid))
 }
 
 function numberIn(file: string, key?: string): number | undefined {
@@ -162,7 +150,7 @@ export async function removeCgroup(
     const left = folders(tree, path)
     if (left.length === 0) return true
     if (isFrozen(tree, path)) await setFrozen(tree, path, false)
-    for (const pid of processesOf(tree, path)) killQuietly(pid)
+    killAll(tree, path)
     let removed = true
     for (const at of left) removed = removeFolders(at) && removed
     if (removed) return true
@@ -174,6 +162,11 @@ export async function removeCgroup(
 /** Removes a group and those in it as far as they are empty; kills nothing. */
 export function removeEmptyCgroups(tree: CgroupTree, path: string): void {
   for (const at of folders(tree, path)) removeFolders(at)
+}
+
+/** A frozen process dies once it is thawed. */
+export function killAll(tree: CgroupTree, path: string): void {
+  for (const pid of processesOf(tree, path)) killQuietly(pid)
 }
 
 function killQuietly(pid: number): void {

@@ -88,5 +88,6 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
       for (const [, driver] of all) await driver.releaseImages()
     },
     list: async () => [...(await ownersNow()).keys()],
+    close: () => all.forEach(([, driver]) => driver.close()),
   }
 }

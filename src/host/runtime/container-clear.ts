@@ -17,8 +17,6 @@ export async function clearContainer(place: ContainerPlace, id: string): Promise
   const record = readRecord(at)
   if (!record && !existsSync(at.dir)) return
   const thisBoot = record?.bootId === bootId
-  // conmon first: once it is gone nobody creates or reports anything any more.
-  if (thisBoot && record?.conmon) signalProcess(record.conmon, 'SIGKILL')
   if (!record?.started) await killStarters(at)
   if (!(await removeCgroup(place.cgroups, place.cgroupPath(id)))) {
     throw new Fault('native_failed', `the processes of machine ${id} do not die`)
@@ -26,10 +24,10 @@ export async function clearContainer(place: ContainerPlace, id: string): Promise
   if (thisBoot && record?.container) signalProcess(record.container, 'SIGKILL')
   await unmount(at.root)
   removeState(place.folders, id)
-  for (const path of [at.upper, at.work, at.bundle, at.exitFile]) discard(place.folders, path)
+  for (const path of [at.upper, at.work, at.bundle]) discard(place.folders, path)
 }
 
-/** A start that was cut short may have left a conmon that was not written down yet, or a runtime still at work. */
+/** A start that was cut short may have left a runtime still at work. */
 async function killStarters(at: MachineFolder): Promise<void> {
   for (let round = 0; round < 100; round++) {
     const starters = processesNaming(at.bundle)

@@ -1,23 +1,29 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readdirSync } from 'node:fs'
+import { constants as osConstants } from 'node:os'
 import { systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
-import { isAlive, signalProcess } from '#sys/process.ts'
-import { ociProcess } from './bundle.ts'
-import { isFrozen, removeEmptyCgroups, setFrozen, useOf } from './cgroup.ts'
+import { killAll, removeEmptyCgroups, setFrozen, useOf } from './cgroup.ts'
 import { clearContainer } from './container-clear.ts'
-import { execInContainer } from './container-exec.ts'
 import { ContainerPlace } from './container-place.ts'
 import { chooseRuntime, type RuntimeChoice } from './container-probe.ts'
 import { startContainer } from './container-start.ts'
 import type { Driver, ExecRequest, ExecResult, ExitRecord, StartSpec } from './driver.ts'
 import { ExitWatch } from './exit-watch.ts'
+import { dialGuest } from './guest-socket.ts'
 import { IdLocks } from './id-locks.ts'
-import { discard, emptyTrash, readEnd, readRecord, writeEnd } from './machine-folder.ts'
+import { MachineChannel } from './machine-channel.ts'
+import {
+  discard,
+  emptyTrash,
+  readEnd,
+  readRecord,
+  writeEnd,
+  writeRecord,
+  type MachineRecord,
+} from './machine-folder.ts'
 import { imageMountPath, mountImage, unmountUnusedImages } from './mounts.ts'
-import { describeProcesses, takesSignals } from './processes.ts'
-import { hasProgram } from './tree-files.ts'
+import { describeProcesses } from './processes.ts'
 
 export interface ContainerDriverOptions {
   /** Records, overlays and mounts of this host's machines. */
@@ -30,10 +36,14 @@ export interface ContainerDriverOptions {
 }
 
 const imageLock = '/images'
+const connectTimeoutMs = 5_000
+/** PID 1 answers within moments, unless it hangs. */
+const signalWaitMs = 1_000
 
 /**
- * Machines as containers: crun or runc under conmon. A weaker wall than a VM: all machines share the host's kernel.
- * What a machine is doing is read from the kernel and from conmon's files each time, never from our memory.
+ * Machines as containers: our PID 1 in a container of crun or runc. A weaker wall than a VM: all machines share the host's
+ * kernel. What a machine is doing is read from the kernel and from files each time, never from our memory; only PID 1
+ * knows its output and its end, and keeps both until we have written them down.
  */
 export function openContainerDriver(options: ContainerDriverOptions): Driver {
   if (/[:,\\\s]/.test(options.dir)) {
@@ -58,6 +68,7 @@ class ContainerDriver implements Driver {
   readonly #locks = new IdLocks()
   readonly #watch: ExitWatch
   readonly #keepImages: () => readonly string[]
+  readonly #channels = new Map<string, Promise<MachineChannel>>()
   #choice: Promise<RuntimeChoice> | undefined
   #starting = 0
 
@@ -67,7 +78,6 @@ class ContainerDriver implements Driver {
     this.#place = new ContainerPlace(options)
     emptyTrash(this.#place.folders)
     this.#watch = new ExitWatch({
-      exitsDir: this.#place.folders.exits,
       mayHaveEnded: (id) => !this.#place.running(id),
       settle: (id) => this.#locks.run(id, () => this.#settle(id)),
       onError: (id, error) => this.#log.error({ id, error: messageOf(error) }, 'cannot settle'),
@@ -91,7 +101,7 @@ class ContainerDriver implements Driver {
     await this.#locks.run(spec.id, async () => {
       this.#starting++
       try {
-        await clearContainer(this.#place, spec.id)
+        await this.#clear(spec.id)
         const stepsMs = await startContainer({
           place: this.#place,
           spec,
@@ -99,7 +109,7 @@ class ContainerDriver implements Driver {
           mountImage: () =>
             this.#locks.run(imageLock, () => mountImage(this.#place.folders, spec.squashfsPath)),
           netReady,
-          onGone: () => this.#watch.look(spec.id),
+          openChannel: (record) => this.#openChannel(record),
         })
         this.#log.debug({ id: spec.id, stepsMs }, 'container started')
       } catch (error) {
@@ -111,14 +121,20 @@ class ContainerDriver implements Driver {
     })
   }
 
-  async #forget(id: string): Promise<void> {
+  async #clear(id: string): Promise<void> {
+    this.#letGo(id)
     await clearContainer(this.#place, id)
+  }
+
+  async #forget(id: string): Promise<void> {
+    await this.#clear(id)
     discard(this.#place.folders, this.#place.folder(id).dir)
   }
 
   recover(id: string): Promise<'running' | ExitRecord | undefined> {
     return this.#locks.run(id, async () => {
-      if (this.#place.running(id)) return 'running'
+      const record = this.#place.holding(id)
+      if (record && (await this.#adopt(record))) return 'running'
       const end = await this.#settle(id)
       if (end) return end
       await this.#forget(id) // A start that was cut short.
@@ -126,11 +142,72 @@ class ContainerDriver implements Driver {
     })
   }
 
+  /** Takes a machine over that lives. False when its start was cut short before PID 1 had heard of the command. */
+  async #adopt(record: MachineRecord): Promise<boolean> {
+    const channel = await this.#openChannel(record)
+    if (record.started) return true
+    const welcome = await channel.guest.connected(connectTimeoutMs).catch(() => undefined)
+    if (!welcome || welcome.state === 'waiting') return false
+    writeRecord(this.#place.folder(record.id), { ...record, started: true })
+    return true
+  }
+
+  #openChannel(record: MachineRecord): Promise<MachineChannel> {
+    const { id } = record
+    const known = this.#channels.get(id)
+    if (known) return known
+    const at = this.#place.folder(id)
+    const opening = MachineChannel.open({
+      id,
+      dial: () => dialGuest(at.dir),
+      asleep: () => this.#place.isFrozen(id),
+      logFile: record.logFile,
+      placeFile: at.placeFile,
+      log: this.#log,
+      onExit: ({ exitCode, signal, at: moment }) => {
+        const oomKilled = exitCode !== 0 && this.#place.wasOutOfMemory(id)
+        const named = signal === undefined ? {} : { signal }
+        writeEnd(at, { exitCode, ...named, oomKilled, at: moment })
+      },
+      onOver: () => this.#over(id),
+      onLost: () => this.#watch.look(id),
+    })
+    this.#channels.set(id, opening)
+    opening.catch(() => this.#channels.delete(id))
+    return opening
+  }
+
+  /** The channel to a machine that runs. */
+  async #channel(id: string): Promise<MachineChannel | undefined> {
+    const record = this.#place.running(id)
+    return record && this.#openChannel(record)
+  }
+
+  #letGo(id: string): void {
+    const channel = this.#channels.get(id)
+    this.#channels.delete(id)
+    channel?.then(
+      (open) => open.close(),
+      () => {},
+    )
+  }
+
+  close(): void {
+    for (const id of [...this.#channels.keys()]) this.#letGo(id)
+  }
+
+  #over(id: string): void {
+    const end = readEnd(this.#place.folder(id))
+    if (end) this.#watch.tell(id, end)
+    this.#releaseSoon(id)
+  }
+
   async exited(id: string): Promise<ExitRecord> {
     const at = this.#place.folder(id)
     const end = readEnd(at)
     if (end) return end
     if (!readRecord(at)) throw new Fault('not_found', `no machine ${id} was started on this host`)
+    await this.#channel(id)
     return this.#watch.wait(id)
   }
 
@@ -144,61 +221,45 @@ class ContainerDriver implements Driver {
     const end = this.#place.endOf(record)
     if (!end) return undefined
     writeEnd(at, end)
-    void this.#locks
+    this.#releaseSoon(id)
+    return end
+  }
+
+  #releaseSoon(id: string): void {
+    this.#locks
       .run(id, () => this.#release(id))
       .catch((error: unknown) => this.#log.warn({ id, error: messageOf(error) }, 'cannot clean up'))
-    return end
   }
 
   /** Gives back what an ended machine held; its records stay. Does nothing to a machine that was started again. */
   async #release(id: string): Promise<void> {
-    if (existsSync(this.#place.folder(id).endFile)) await clearContainer(this.#place, id)
+    if (existsSync(this.#place.folder(id).endFile)) await this.#clear(id)
   }
 
+  /** A hung PID 1 passes nothing on: SIGKILL reaches the machine all the same, by its control group. */
   async signal(id: string, signal: NodeJS.Signals): Promise<boolean> {
-    const container = this.#place.running(id)?.container
-    if (!container) return false
-    // A signal in PID 1's first moments, before it waits for signals, would be lost.
-    for (let i = 0; i < 50 && isAlive(container) && !takesSignals(container.pid); i++) {
-      await systemClock.sleep(2)
-    }
-    const sent = signalProcess(container, signal)
-    if (this.#isFrozen(id)) await this.resume(id)
-    return sent
+    if (!this.#place.running(id)) return false
+    if (this.#place.isFrozen(id)) await this.resume(id)
+    const number = osConstants.signals[signal]
+    const channel = await this.#channel(id)
+    if (!channel) return false
+    const there = await channel.guest.connected(signalWaitMs).catch(() => undefined)
+    if (there?.state === 'ended') return false
+    if (there && channel.guest.signal(number)) return true
+    if (signal !== 'SIGKILL' || !this.#place.running(id)) return false
+    killAll(this.#place.cgroups, this.#place.cgroupPath(id))
+    return true
   }
 
   async exec(id: string, request: ExecRequest): Promise<ExecResult> {
-    const at = this.#place.folder(id)
-    const record = this.#place.running(id)
-    if (!record?.container) throw new Fault('precondition_failed', `machine ${id} is not running`)
-    if (this.#isFrozen(id)) {
+    const channel = await this.#channel(id)
+    if (!channel) throw new Fault('precondition_failed', `machine ${id} is not running`)
+    if (this.#place.isFrozen(id)) {
       throw new Fault('precondition_failed', `machine ${id} is suspended; resume it first`)
     }
-    const config = JSON.parse(readFileSync(join(at.bundle, 'config.json'), 'utf8')) as {
-      process: { env: string[]; cwd: string }
-    }
-    const env: Record<string, string> = {
-      ...parseEnv(config.process.env),
-      HOME: '/root',
-      ...request.env,
-    }
-    const program = request.argv[0] ?? ''
-    const tree = { root: `/proc/${record.container.pid}/root`, mounts: [] }
-    const workdir = config.process.cwd
-    if (!hasProgram(tree, program, { path: env['PATH'] ?? '', workdir })) {
-      const stderr = `"${program}" was not found in the machine, or cannot be executed\n`
-      return { exitCode: 127, signal: 0, stdout: '', stderr, timedOut: false }
-    }
-    const user = { uid: 0, gid: 0, additionalGids: [] }
-    return execInContainer({
-      id,
-      runtime: record.runtime,
-      stateDir: this.#place.folders.state,
-      dir: at.bundle,
-      request,
-      process: ociProcess({ argv: request.argv, env, user, workdir, tty: false }),
-      processes: () => this.#place.processes(id),
-    })
+    await channel.guest.connected(connectTimeoutMs)
+    // As root: with root's home, not that of the machine's own user.
+    return channel.guest.exec({ ...request, env: { HOME: '/root', ...request.env } })
   }
 
   async ps(id: string) {
@@ -211,10 +272,6 @@ class ContainerDriver implements Driver {
 
   resume(id: string): Promise<void> {
     return this.#freeze(id, false)
-  }
-
-  #isFrozen(id: string): boolean {
-    return isFrozen(this.#place.cgroups, this.#place.cgroupPath(id))
   }
 
   async #freeze(id: string, frozen: boolean): Promise<void> {
@@ -271,13 +328,4 @@ class ContainerDriver implements Driver {
   async list(): Promise<string[]> {
     return readdirSync(this.#place.folders.machines)
   }
-}
-
-function parseEnv(lines: string[]): Record<string, string> {
-  return Object.fromEntries(
-    lines.map((line) => {
-      const at = line.indexOf('=')
-      return [line.slice(0, at), line.slice(at + 1)]
-    }),
-  )
 }

@@ -30,13 +30,12 @@ async function tryRuntime(
   try {
     const root = join(dir, 'root')
     mkdirSync(root)
-    const user = { uid: 0, gid: 0, additionalGids: [], home: '/' }
     const config = ociConfig({
       spec: {
         id,
         instanceId: id,
         squashfsPath: '',
-        argv: [initPath, '--version'],
+        argv: [],
         env: {},
         user: '',
         workdir: '/',
@@ -53,15 +52,13 @@ async function tryRuntime(
       rootPath: root,
       cgroupPath,
       swapIsCounted: countsSwap(options.cgroups),
-      user,
-      env: {},
-      workdir: '/',
+      argv: [initPath, '--version'],
       volumes: [],
     })
     writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
     const args = ['--root', join(dir, 'state'), 'run', '--bundle', dir, id]
     const result = await run(runtime, args, { timeoutMs: 20_000 })
-    if (result.code === 0 && /tini version/.test(result.stdout)) return undefined
+    if (result.code === 0 && /hangar init/.test(result.stdout)) return undefined
     return (result.stderr.trim() || result.stdout.trim()).slice(-500)
   } catch (error) {
     return messageOf(error)
@@ -82,10 +79,8 @@ export async function chooseRuntime(options: {
   cgroups: CgroupTree
   cgroupParent: string
 }): Promise<RuntimeChoice> {
-  const missing = ['conmon', 'mount'].filter((name) => !findProgram(name))
-  if (!existsSync(initSource)) missing.push('tini')
-  if (missing.length > 0) {
-    const note = `containers cannot run: ${missing.join(', ')} missing; install the Debian package`
+  if (!existsSync(initSource)) {
+    const note = 'containers cannot run: PID 1 of machines is not built; run scripts/setup'
     return { runtime: undefined, note }
   }
   const refusals: string[] = []
@@ -94,7 +89,7 @@ export async function chooseRuntime(options: {
     const refusal = runtime ? await tryRuntime(runtime, options) : 'not installed'
     if (refusal === undefined) {
       const why = refusals.length > 0 ? ` (${refusals.join('; ')})` : ''
-      const note = `containers by ${name} under conmon, cgroup v${options.cgroups.version}${why}; ${wall}`
+      const note = `containers by ${name}, cgroup v${options.cgroups.version}${why}; ${wall}`
       return { runtime, note }
     }
     const mend = refusal.includes('hybrid mode') ? `; ${hybridAdvice}` : ''

@@ -1,19 +1,30 @@
-import { writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '#core/fault.ts'
-import { limits } from '#core/limits.ts'
-import { tailOfFile } from '#sys/files.ts'
-import { run } from '#sys/process.ts'
-import { ociConfig } from './bundle.ts'
-import { adoptSupervisor, countsSwap } from './cgroup.ts'
-import { spawnConmon, type Conmon } from './conmon.ts'
+import { protocolVersion } from '#host/guest/index.ts'
+import { readTextFile, tailOfFile } from '#sys/files.ts'
+import { processStartTime, type ProcessIdentity } from '#sys/process.ts'
+import { initPath, ociConfig } from './bundle.ts'
+import { countsSwap } from './cgroup.ts'
 import type { ContainerPlace } from './container-place.ts'
 import type { StartSpec } from './driver.ts'
-import { bootId, makeFolders, writeRecord, type MachineRecord } from './machine-folder.ts'
+import { listenForGuest, type GuestListener } from './guest-socket.ts'
+import type { MachineChannel } from './machine-channel.ts'
+import {
+  bootId,
+  makeFolders,
+  writeRecord,
+  type MachineFolder,
+  type MachineRecord,
+} from './machine-folder.ts'
 import { mountRoot } from './mounts.ts'
 import { prepareRoot } from './prepare-root.ts'
 
 const createTimeoutMs = 30_000
+/** The first that is handed down behind standard input, output and error. */
+const listenerFd = 3
 
 export interface ContainerStart {
   place: ContainerPlace
@@ -23,13 +34,12 @@ export interface ContainerStart {
   mountImage(): Promise<string>
   /** Resolves when the network namespace is there. */
   netReady: Promise<unknown>
-  /** conmon is gone. */
-  onGone(): void
+  openChannel(record: MachineRecord): Promise<MachineChannel>
 }
 
 /**
- * Starts a machine from nothing: record, conmon, image, overlay, bundle, create, start. Stops at the first step that
- * fails; whoever calls clears up. Returns how long each step took, for the log.
+ * Starts a machine from nothing: record, image, overlay, bundle, PID 1 in its container, and the command by PID 1. Stops
+ * at the first step that fails; whoever calls clears up. Returns how long each step took, for the log.
  */
 export async function startContainer(start: ContainerStart): Promise<string> {
   const { place, spec, runtime } = start
@@ -41,75 +51,88 @@ export async function startContainer(start: ContainerStart): Promise<string> {
     instanceId: spec.instanceId,
     bootId,
     runtime,
+    protocol: protocolVersion,
+    logFile: spec.logFile,
     started: false,
     squashfsPath: spec.squashfsPath,
     memoryMb: spec.limits.memoryMb,
   }
-  const conmon = beginConmon(start, record)
-  const parent = `${place.cgroupParent}/.supervisors`
-  const adopted = adoptSupervisor(place.cgroups, parent, conmon.identity.pid)
-  adopted.catch(() => {}) // Waited for below, unless the start fails before.
-  steps.mark('conmon')
+  writeRecord(at, record)
   const image = await start.mountImage()
   steps.mark('image')
   await mountRoot(at, image)
   steps.mark('overlay')
-  writeBundle(start)
-  steps.mark('bundle')
-  await Promise.all([start.netReady, adopted])
-  steps.mark('network and cgroup')
-  record.container = await conmon.create()
+  const prepared = prepareRoot(spec, at.root)
+  writeBundle(start, prepared.volumes)
+  const listener = await listenForGuest(at.dir)
+  try {
+    steps.mark('bundle')
+    await start.netReady
+    steps.mark('network')
+    record.container = await createContainer(start, listener)
+  } finally {
+    listener.handOver()
+  }
   writeRecord(at, record)
   steps.mark('create')
-  await letGo(start)
+  const channel = await start.openChannel(record)
+  const { env, workdir } = prepared
+  const tty = spec.tty ? { tty: { rows: 24, columns: 80 } } : {}
+  await channel.guest.run(
+    { argv: spec.argv, env, user: spec.user, workdir, ...tty },
+    createTimeoutMs,
+  )
   record.started = true
   writeRecord(at, record)
   steps.mark('start')
   return steps.text()
 }
 
-/** The record names conmon before conmon may act. */
-function beginConmon(start: ContainerStart, record: MachineRecord): Conmon {
-  const { place, spec } = start
+function writeBundle(
+  { place, spec }: ContainerStart,
+  volumes: { source: string; path: string }[],
+): void {
   const at = place.folder(spec.id)
-  const conmon = spawnConmon({
-    id: spec.id,
-    runtime: record.runtime,
-    stateDir: place.folders.state,
-    bundle: at.bundle,
-    pidFile: at.pidFile,
-    persistDir: at.persist,
-    exitsDir: place.folders.exits,
-    logFile: spec.logFile,
-    tty: spec.tty,
-    logBytesMax: limits.logBytesPerMachineMax,
-    timeoutMs: createTimeoutMs,
-    onGone: () => start.onGone(),
-  })
-  record.conmon = conmon.identity
-  writeRecord(at, record)
-  return conmon
-}
-
-function writeBundle({ place, spec }: ContainerStart): void {
-  const at = place.folder(spec.id)
-  const prepared = prepareRoot(spec, at.root)
   const config = ociConfig({
     spec,
     rootPath: at.root,
     cgroupPath: place.cgroupPath(spec.id),
     swapIsCounted: countsSwap(place.cgroups),
-    ...prepared,
+    argv: [initPath, '--listen-fd', String(listenerFd)],
+    volumes,
   })
   writeFileSync(join(at.bundle, 'config.json'), JSON.stringify(config), { mode: 0o600 })
 }
 
-async function letGo({ place, spec, runtime }: ContainerStart): Promise<void> {
-  const args = ['--root', place.folders.state, 'start', spec.id]
-  const result = await run(runtime, args, { timeoutMs: createTimeoutMs })
-  if (result.code === 0) return
-  const words = result.stderr.trim() || tailOfFile(spec.logFile, 500)
-  throw new Fault('native_failed', `machine ${spec.id} could not start: ${words}`)
+/** Resolves with PID 1, which waits for the command. It keeps our error file open: a pipe would never end. */
+async function createContainer(
+  { place, spec, runtime }: ContainerStart,
+  listener: GuestListener,
+): Promise<ProcessIdentity> {
+  const at = place.folder(spec.id)
+  const args = ['--root', place.folders.state, 'run', '--detach', '--preserve-fds', '1']
+  args.push('--pid-file', at.pidFile, '--bundle', at.bundle, spec.id)
+  const errors = openSync(at.errorFile, 'w', 0o600)
+  try {
+    const child = spawn(runtime, args, {
+      stdio: ['ignore', 'ignore', errors, listener.fd],
+      timeout: createTimeoutMs,
+      killSignal: 'SIGKILL',
+    })
+    const [code] = (await once(child, 'exit')) as [number | null]
+    const created = code === 0 ? identityIn(at) : undefined
+    if (created) return created
+    const words = tailOfFile(at.errorFile, 500).trim() || `${runtime} ended with code ${code}`
+    throw new Fault('native_failed', `no container for machine ${spec.id}: ${words}`)
+  } finally {
+    closeSync(errors)
+  }
+}
+
+function identityIn(at: MachineFolder): ProcessIdentity | undefined {
+  const pid = Number(readTextFile(at.pidFile))
+  const startTime = pid > 0 ? processStartTime(pid) : undefined
+  return startTime === undefined ? undefined : { pid, startTime }
 }
 
 function stopwatch() {

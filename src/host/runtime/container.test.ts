@@ -10,7 +10,13 @@ import { findCgroups } from './cgroup.ts'
 import { openContainerDriver } from './container-driver.ts'
 import { driverSuite } from './driver-suite.ts'
 import type { Driver, StartSpec } from './driver.ts'
-import { machineFolder, readRecord, runtimeFolders, writeRecord } from './machine-folder.ts'
+import {
+  machineFolder,
+  readRecord,
+  runtimeFolders,
+  writeRecord,
+  type MachineRecord,
+} from './machine-folder.ts'
 import { processesNaming } from './processes.ts'
 import { openWorkshop, type Workshop } from './test-support.ts'
 
@@ -51,58 +57,71 @@ describe('container driver', { concurrency: 1 }, () => {
     return shop.output(spec)
   }
 
-  test('a killed supervisor is an end, and nothing goes on without it', async () => {
-    const spec = shop.spec(['sleep', '60'])
+  const pid1Of = (id: string) => {
+    const { container } = readRecord(folderOf(id)) ?? {}
+    assert.ok(container)
+    return container
+  }
+
+  test('a killed PID 1 is an end, and nothing goes on without it', async () => {
+    const spec = shop.spec(['sh', '-c', 'sleep 63 & sleep 60'])
     await driver.start(spec)
-    const { conmon, container } = readRecord(folderOf(spec.id)) ?? {}
-    assert.ok(conmon && container)
+    const container = pid1Of(spec.id)
     const end = driver.exited(spec.id)
-    signalProcess(conmon, 'SIGKILL')
+    signalProcess(container, 'SIGKILL')
     assert.equal((await end).exitCode, 137)
-    assert.match((await end).error ?? '', /conmon/)
+    assert.equal((await end).oomKilled, false)
+    assert.match((await end).error ?? '', /PID 1/)
+    assert.deepEqual(await driver.ps(spec.id), [])
     await driver.destroy(spec.id)
     assert.ok(!isAlive(container))
   })
 
-  test('a supervisor killed while no driver looked is an end too', async () => {
+  test('a PID 1 killed while no driver looked is an end too', async () => {
     const spec = shop.spec(['sleep', '60'])
     await driver.start(spec)
-    const { conmon, container } = readRecord(folderOf(spec.id)) ?? {}
-    assert.ok(conmon && container)
-    signalProcess(conmon, 'SIGKILL')
-    while (isAlive(conmon)) await systemClock.sleep(5)
+    const container = pid1Of(spec.id)
+    signalProcess(container, 'SIGKILL')
+    while (isAlive(container)) await systemClock.sleep(5)
     const end = await open(dir).recover(spec.id)
     assert.ok(end && end !== 'running' && end.error)
     await driver.destroy(spec.id)
+  })
+
+  test('a record of another boot or another Hangar is an end, whoever has its pids now', async () => {
+    const others: Record<string, Partial<MachineRecord>> = {
+      'the host was restarted': { bootId: 'another' },
+      'another version': { protocol: 99 },
+    }
+    for (const [words, given] of Object.entries(others)) {
+      const spec = shop.spec(['sleep', '60'])
+      await driver.start(spec)
+      const at = folderOf(spec.id)
+      const record = readRecord(at)
+      assert.ok(record?.container)
+      writeRecord(at, { ...record, ...given })
+      const end = await open(dir).recover(spec.id)
+      assert.ok(end && end !== 'running')
+      assert.ok(end.error?.includes(words), String(end.error))
+      await driver.destroy(spec.id)
+      assert.ok(!isAlive(record.container))
+    }
+  })
+
+  test('a PID 1 that hangs cannot keep a machine from being killed', async () => {
+    const spec = shop.spec(['sleep', '60'])
+    await driver.start(spec)
+    const container = pid1Of(spec.id)
+    driver.close()
+    signalProcess(container, 'SIGSTOP')
+    const next = open(dir)
+    assert.equal(await next.recover(spec.id), 'running')
+    const end = next.exited(spec.id)
+    assert.equal(await next.signal(spec.id, 'SIGTERM'), false)
+    assert.equal(await next.signal(spec.id, 'SIGKILL'), true)
+    assert.equal((await end).exitCode, 137)
+    await next.destroy(spec.id)
     assert.ok(!isAlive(container))
-  })
-
-  test('a record of another boot is an end, whoever has its pids now', async () => {
-    const spec = shop.spec(['sleep', '60'])
-    await driver.start(spec)
-    const at = folderOf(spec.id)
-    const record = readRecord(at)
-    assert.ok(record?.conmon && record.container)
-    writeRecord(at, { ...record, bootId: 'another' })
-    const end = await open(dir).recover(spec.id)
-    assert.ok(end && end !== 'running')
-    assert.equal(end.error, 'the host was restarted')
-    await driver.destroy(spec.id)
-    while (isAlive(record.conmon)) await systemClock.sleep(5)
-    assert.ok(!isAlive(record.container))
-  })
-
-  test('a container whose supervisor hangs is given up after a while', async () => {
-    const spec = shop.spec(['sleep', '60'])
-    await driver.start(spec)
-    const { conmon, container } = readRecord(folderOf(spec.id)) ?? {}
-    assert.ok(conmon && container)
-    const end = driver.exited(spec.id)
-    signalProcess(conmon, 'SIGSTOP')
-    signalProcess(container, 'SIGKILL')
-    assert.match((await end).error ?? '', /conmon/)
-    await driver.destroy(spec.id)
-    assert.ok(!isAlive(conmon))
   })
 
   test('machines of one image start and end side by side', async () => {
@@ -162,6 +181,15 @@ describe('container driver', { concurrency: 1 }, () => {
   test('a machine with a terminal has one', async () => {
     const text = await output('test -t 1 && echo "terminal $TERM"', { tty: true })
     assert.match(text, /terminal xterm/)
+  })
+
+  test('nothing of the way to the host is to be seen inside', async () => {
+    const text = await output('echo $(ls /.fly); ls -l /proc/1/fd; ls -l /proc/self/fd; env', {
+      user: 'web',
+    })
+    assert.match(text, /^api init$/m)
+    assert.doesNotMatch(text, /socket:/)
+    assert.match(text, /Permission denied|can't open/)
   })
 
   test('links of the image do not lead files out of it', async () => {
@@ -237,7 +265,6 @@ describe('container driver', { concurrency: 1 }, () => {
       await driver.destroy('nothing')
     }
     assert.deepEqual(cgroupsLeft(), [])
-    assert.deepEqual(readdirSync(join(dir, 'exits')), [])
     assert.deepEqual(readdirSync(join(dir, 'state')), [])
   })
 })

@@ -200,6 +200,7 @@ export function driverSuite(options: SuiteOptions): void {
       const long = await started(['sh', '-c', 'trap "exit 5" USR1; while :; do sleep 0.05; done'])
       const short = await started(['sh', '-c', 'exit 4'])
       await driver.exited(short.id)
+      driver.close()
       const second = options.open(dir())
       assert.equal(await second.recover(long.id), 'running')
       const ended = await second.recover(short.id)
@@ -211,6 +212,29 @@ export function driverSuite(options: SuiteOptions): void {
         (await bothHear).map((end) => end.exitCode),
         [5, 5],
       )
+    })
+
+    test('a host that is away at the end learns the code, and loses no output and has none twice', async () => {
+      const script =
+        'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done; echo last >&2; exit 6'
+      const spec = await started(['sh', '-c', `sleep 0.1; ${script}`])
+      while (!shop.output(spec).includes('line 1')) await systemClock.sleep(1)
+      driver.close()
+      await systemClock.sleep(500)
+      driver = options.open(dir())
+      assert.equal(await driver.recover(spec.id), 'running')
+      const end = await driver.exited(spec.id)
+      assert.equal(end.exitCode, 6)
+      assert.equal(end.error, undefined)
+      const wanted = Array.from({ length: 3000 }, (_, i) => `line ${i + 1}`)
+      assert.deepEqual(shop.output(spec).split('\n').toSorted(), [...wanted, 'last'].toSorted())
+    })
+
+    test('a command has an empty input, and may open its output anew as any user', async () => {
+      const script = 'cat; echo by path > /dev/stdout; echo too > /dev/stderr; printf unended'
+      const { end, output } = await runToEnd(shop.spec(['sh', '-c', script], { user: 'web' }))
+      assert.equal(end.exitCode, 0, output)
+      assert.deepEqual(output.split('\n').toSorted(), ['by path', 'too', 'unended', ''].toSorted())
     })
 
     test('destroy leaves nothing, again and for the unknown', async () => {

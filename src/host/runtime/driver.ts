@@ -54,6 +54,8 @@ export interface Driver {
   destroy(id: string): Promise<void>
   /** Lets go of images that no machine runs and that the host does not want kept; `destroy` does it too. */
   releaseImages(): Promise<void>
+  /** Lets go of the channels to all machines, as the end of this process would: they run on, for the next driver. */
+  close(): void
   /** The ids of all machines that left a trace here, running or not. */
   list(): Promise<string[]>
 }
@@ -86,6 +88,8 @@ export interface StartSpec {
   runtime?: RuntimeKind
   /** What the machine wrote to its root before is kept, if it is still there: after a lost snapshot (MCH-42, MCH-65). */
   keepRoot?: boolean
+  /** How much the machine can write to its root, in MiB; what a driver cannot hold to it does not. */
+  rootSizeMb?: number
   /** The image's root, read-only. Shared by all machines of a digest. */
   squashfsPath: string
   argv: string[]
@@ -104,7 +108,7 @@ export interface StartSpec {
   /** Of a network namespace that exists, or will once `netReady` resolves. */
   netnsPath: string
   limits: MachineLimits
-  /** conmon's k8s-file format; appended to. */
+  /** Appended to, as `RunLog` does. */
   logFile: string
   tty: boolean
 }

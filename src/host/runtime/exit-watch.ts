@@ -1,9 +1,6 @@
-import { watch, type FSWatcher } from 'node:fs'
 import type { ExitRecord } from './driver.ts'
 
 export interface ExitWatchOptions {
-  /** Where supervisors write exit codes; a change here is looked at at once. */
-  exitsDir: string
   /** Cheap: whether the machine may have ended. */
   mayHaveEnded(id: string): boolean
   /** The machine's end, settled; undefined when it runs after all. */
@@ -11,19 +8,18 @@ export interface ExitWatchOptions {
   onError(id: string, error: unknown): void
 }
 
-/** A killed supervisor writes nothing: seen only by looking. A look costs two small reads a machine. */
+/** A killed PID 1 says nothing: seen only by looking, where no channel broke. A look costs two small reads a machine. */
 const lookEveryMs = 500
 const looksPerSecondMax = 400
 
 /**
- * Waits for the ends of machines, ours and adopted ones alike, with one inotify watch and one slow timer for all of
- * them. Both exist only while somebody waits.
+ * Waits for the ends of machines, ours and adopted ones alike, with one slow timer for all of them, which exists only
+ * while somebody waits.
  */
 export class ExitWatch {
   readonly #options: ExitWatchOptions
   readonly #waiting = new Map<string, ((record: ExitRecord) => void)[]>()
   readonly #settling = new Set<string>()
-  #watcher: FSWatcher | undefined
   #timer: NodeJS.Timeout | undefined
 
   constructor(options: ExitWatchOptions) {
@@ -63,9 +59,6 @@ export class ExitWatch {
   }
 
   #open(): void {
-    this.#watcher ??= watch(this.#options.exitsDir, (_event, name) => {
-      if (name) this.look(name)
-    })
     this.#timer ??= setTimeout(() => this.#lookAtAll(), lookEveryMs)
   }
 
@@ -76,8 +69,6 @@ export class ExitWatch {
   }
 
   #close(): void {
-    this.#watcher?.close()
-    this.#watcher = undefined
     clearTimeout(this.#timer)
     this.#timer = undefined
   }

@@ -117,6 +117,7 @@ export function fakeDriver(): FakeDriver {
       machines.delete(id)
     },
     releaseImages: async () => {},
+    close: () => {},
     list: async () => [...machines.keys()],
   }
   return fake

@@ -11,23 +11,22 @@ import type { ExitRecord } from './driver.ts'
  */
 export interface MachineFolder {
   dir: string
-  /** The OCI bundle: config.json and conmon's sockets. Holds secrets, so it is removed when the machine ends. */
+  /** The OCI bundle: config.json and what the runtime says. */
   bundle: string
   root: string
   upper: string
   work: string
   pidFile: string
-  persist: string
+  errorFile: string
   recordFile: string
   endFile: string
-  /** Written by conmon with the exit code. */
-  exitFile: string
+  /** How much of the machine's output is in its log. */
+  placeFile: string
 }
 
 export interface RuntimeFolders {
   machines: string
   images: string
-  exits: string
   trash: string
   /** The OCI runtime's own state. */
   state: string
@@ -37,7 +36,6 @@ export function runtimeFolders(dir: string): RuntimeFolders {
   const folders = {
     machines: join(dir, 'machines'),
     images: join(dir, 'images'),
-    exits: join(dir, 'exits'),
     trash: join(dir, 'trash'),
     state: join(dir, 'state'),
   }
@@ -55,14 +53,14 @@ export function machineFolder(folders: RuntimeFolders, id: string): MachineFolde
     upper: join(dir, 'upper'),
     work: join(dir, 'work'),
     pidFile: join(bundle, 'container.pid'),
-    persist: join(bundle, 'persist'),
+    errorFile: join(bundle, 'runtime.err'),
     recordFile: join(dir, 'machine.json'),
     endFile: join(dir, 'end.json'),
-    exitFile: join(folders.exits, id),
+    placeFile: join(dir, 'output.json'),
   }
 }
 
-const identitySchema = z.object({ pid: z.int(), startTime: z.int() })
+export const identitySchema = z.object({ pid: z.int(), startTime: z.int() })
 
 const recordSchema = z.object({
   id: z.string(),
@@ -72,13 +70,16 @@ const recordSchema = z.object({
   runtime: z.string(),
   squashfsPath: z.string(),
   memoryMb: z.number(),
-  conmon: identitySchema.optional(),
+  logFile: z.string().default(''),
+  /** The guest protocol that its PID 1 speaks; a machine of an older Hangar has none, and nobody can talk to it. */
+  protocol: z.int().optional(),
+  /** PID 1. */
   container: identitySchema.optional(),
   started: z.boolean(),
 })
 export type MachineRecord = z.infer<typeof recordSchema>
 
-const endSchema = z.object({
+export const endSchema = z.object({
   exitCode: z.int(),
   signal: z.int().optional(),
   oomKilled: z.boolean(),
@@ -108,20 +109,10 @@ export function readEnd(at: MachineFolder): ExitRecord | undefined {
   return endSchema.safeParse(readJsonFile(at.endFile)).data as ExitRecord | undefined
 }
 
-/** conmon's exit file: the code, and when it was written. */
-export function readExitCode(at: MachineFolder): number | undefined {
-  try {
-    const text = readFileSync(at.exitFile, 'utf8').trim()
-    return /^-?\d+$/.test(text) ? Number(text) : undefined
-  } catch {
-    return undefined
-  }
-}
-
 let trashNumber = 0
 
 /** Moves a folder out of the way at once and deletes it in its own time: a root may hold many files. */
-export function discard(folders: RuntimeFolders, path: string): void {
+export function discard(folders: { trash: string }, path: string): void {
   const grave = join(folders.trash, `${process.pid}-${Date.now()}-${trashNumber++}`)
   try {
     renameSync(path, grave)
@@ -132,7 +123,7 @@ export function discard(folders: RuntimeFolders, path: string): void {
   rm(grave, { recursive: true, force: true }).catch(() => {}) // What is left goes at the next opening.
 }
 
-export function emptyTrash(folders: RuntimeFolders): void {
+export function emptyTrash(folders: { trash: string }): void {
   for (const name of readdirSync(folders.trash)) {
     rm(join(folders.trash, name), { recursive: true, force: true }).catch(() => {})
   }
@@ -140,12 +131,12 @@ export function emptyTrash(folders: RuntimeFolders): void {
 
 /** Makes the folders of a start. The upper and work folders are new: the root is the image's again (MCH-65). */
 export function makeFolders(at: MachineFolder): void {
-  mkdirSync(at.persist, { recursive: true, mode: 0o700 })
+  mkdirSync(at.bundle, { recursive: true, mode: 0o700 })
   mkdirSync(at.upper, { mode: 0o755 })
   mkdirSync(at.work, { mode: 0o700 })
   mkdirSync(at.root, { recursive: true, mode: 0o755 })
-  removeFile(at.exitFile)
   removeFile(at.endFile)
+  removeFile(at.placeFile)
 }
 
 export function removeState(folders: RuntimeFolders, id: string): void {

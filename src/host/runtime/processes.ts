@@ -9,23 +9,19 @@ const descriptorsReadMax = 4096
 
 interface Stat {
   pid: number
-  parent: number
-  session: number
   userTicks: number
   systemTicks: number
   startTicks: number
   rssBytes: number
 }
 
-export function readStat(pid: number): Stat | undefined {
+function readStat(pid: number): Stat | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
     const at = (index: number) => Number(fields[index])
     return {
       pid,
-      parent: at(1),
-      session: at(3),
       userTicks: at(11),
       systemTicks: at(12),
       startTicks: at(19),
@@ -36,37 +32,13 @@ export function readStat(pid: number): Stat | undefined {
   }
 }
 
-/**
- * Whether tini, PID 1, takes signals yet. It blocks them, to wait for them, and then ignores SIGTTIN and SIGTTOU, which
- * is what can be seen from outside: a blocked signal that is being waited for does not show as blocked.
- */
-export function takesSignals(pid: number): boolean {
-  const status = quietly(() => readFileSync(`/proc/${pid}/status`, 'utf8')) ?? ''
-  const ignored = /^SigIgn:\s*([0-9a-f]+)/m.exec(status)?.[1]
-  const terminalStops = 0x30_0000n
-  return ignored !== undefined && (BigInt(`0x${ignored}`) & terminalStops) === terminalStops
-}
-
-/** Processes of the host with a path among their arguments: a supervisor or runtime that nobody wrote down. */
+/** Processes of the host with a path among their arguments: a runtime that nobody wrote down. */
 export function processesNaming(path: string): number[] {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
   return pids.map(Number).filter((pid) => {
     const words = quietly(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')) ?? ''
     return words.split('\0').includes(path)
   })
-}
-
-/** Those of `pids` that belong to the session of a process or descend from it, itself included. */
-export function familyOf(leader: number, pids: readonly number[]): number[] {
-  const stats = pids.map(readStat).filter((stat) => stat !== undefined)
-  const family = new Set(
-    stats.filter((stat) => stat.pid === leader || stat.session === leader).map((stat) => stat.pid),
-  )
-  for (let before = -1; before !== family.size;) {
-    before = family.size
-    for (const stat of stats) if (family.has(stat.parent)) family.add(stat.pid)
-  }
-  return [...family]
 }
 
 /** `0100007F:1F90` of /proc/net/tcp as `127.0.0.1:8080`; IPv6 in groups as `[::]:8080`. */
