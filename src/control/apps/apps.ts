@@ -171,36 +171,37 @@ export const appRef = (app: AppRecord): AppRef => ({
   network: app.network,
 })
 
+/** How many machines and volumes an app has. */
+const countsOf = readTogether(async (db, ids) => {
+  const placed = (table: 'machine_placements' | 'volume_placements') =>
+    sql<number>`(select count(*) from ${sql.table(table)} where app_id = apps.id and status = 'placed')`
+  const rows = await db
+    .selectFrom('apps')
+    .select([
+      'id',
+      placed('machine_placements').as('machines'),
+      placed('volume_placements').as('volumes'),
+    ])
+    .where('id', '=', sql<string>`any(${ids})`)
+    .execute()
+  return new Map(rows.map((row) => [row.id, row]))
+})
+
 /** §5.1: apps as clients see them, with the number of their machines and volumes. */
 export async function describeApps(
   ctx: Pick<ControlContext, 'db' | 'settings'>,
   apps: readonly AppRecord[],
 ): Promise<App[]> {
-  if (apps.length === 0) return []
-  const ids = apps.map((app) => app.id)
-  const count = (table: 'machine_placements' | 'volume_placements') =>
-    ctx.db
-      .selectFrom(table)
-      .select(['app_id', (eb) => eb.fn.countAll<number>().as('count')])
-      .where('app_id', 'in', ids)
-      .where('status', '=', 'placed')
-      .groupBy('app_id')
-      .execute()
-  const [machines, volumes] = await Promise.all([
-    count('machine_placements'),
-    count('volume_placements'),
-  ])
-  const countOf = (rows: typeof machines, id: string) =>
-    rows.find((row) => row.app_id === id)?.count ?? 0
-  return apps.map((app) => ({
+  const counts = await Promise.all(apps.map(({ id }) => countsOf(ctx.db, id)))
+  return apps.map((app, at) => ({
     id: app.id,
     name: app.name,
     internal_numeric_id: app.number,
     network: app.networkName,
     status: app.status,
     app_role: app.role,
-    machine_count: countOf(machines, app.id),
-    volume_count: countOf(volumes, app.id),
+    machine_count: counts[at]?.machines ?? 0,
+    volume_count: counts[at]?.volumes ?? 0,
     organization: {
       name: app.org.name,
       slug: app.org.slug,
