@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import type { Machine } from '#spec/machine.ts'
+import { fakeDriver, fakeVms, type FakeDriver } from '#host/runtime/index.ts'
 import { openTestHost, type TestHost } from './testing.ts'
 
 /**
@@ -67,7 +68,10 @@ const wait = (host: TestHost, state: string) =>
 /** One exit event for each process that ended, and one start for each that ran, whatever happened in between. */
 function assertHistory(host: TestHost, machine: Machine, n: number): void {
   const told = machine.events.filter((event) => event.type === 'exit').length
-  const starts = machine.events.filter((event) => event.status === 'started').length
+  // A resumed machine goes on with the life that it had; so does, for its history, one whose snapshot was lost.
+  const starts = machine.events.filter(
+    ({ status, request }) => status === 'started' && request?.['resumed'] === undefined,
+  ).length
   const running = ['started', 'suspended'].includes(machine.state) ? 1 : 0
   assert.equal(told + running, starts, `step ${n}: ${JSON.stringify(machine.events)}`)
   assert.equal(host.attached.size <= 1, true)
@@ -81,12 +85,16 @@ async function eachStep(
     /** The state it must come to when the verb was acknowledged. */
     goal: string
     workIsOneStep?: boolean
+    /** With VMs, which keep their memory on the disk. */
+    vms?: () => FakeDriver
+    /** What must be true of a host that came to the goal, beside the history. */
+    check?: (host: TestHost) => void
   },
 ): Promise<void> {
   let deaths = 0
   let acknowledgedDeaths = 0
   for (let n = 1; n <= stepsMax; n++) {
-    let host = await openTestHost(t)
+    let host = await openTestHost(t, scenario.vms ? { vms: scenario.vms() } : {})
     await scenario.prepare(host)
     await host.agent.queue.idle()
     const death = dieAtStep(host, n)
@@ -101,6 +109,7 @@ async function eachStep(
       assert.ok(found, `step ${n}: an acknowledged machine is lost`)
       await wait(host, scenario.goal)
       assert.equal(host.agent.store.machines.get(id).life.state, scenario.goal, `step ${n}`)
+      scenario.check?.(host)
       acknowledgedDeaths++
     }
     if (found) {
@@ -164,3 +173,59 @@ test('suspend', (t) =>
     act: (host) => call(host, 'POST', `/v1/machines/${id}/suspend`),
     goal: 'suspended',
   }))
+
+const suspended = async (host: TestHost) => {
+  await started(host)
+  await call(host, 'POST', `/v1/machines/${id}/suspend`)
+  assert.ok(await wait(host, 'suspended'))
+}
+
+/** One whole machine: its memory is either in the runtime or gone, and it was booted as often as its history says. */
+const oneMachine = (vms: () => FakeDriver | undefined, boots: number) => () => {
+  const found = vms()?.calls.filter((verb) => verb === `start ${id}`).length
+  assert.equal(found, boots)
+}
+
+for (const verb of ['suspend', 'resume', 'stop', 'update'] as const) {
+  test(`${verb} of a VM`, async (t) => {
+    let vms: FakeDriver | undefined
+    const open = () => (vms = fakeDriver(fakeVms))
+    const boots = { suspend: 1, resume: 1, stop: 1, update: 2 }[verb]
+    const path = verb === 'update' ? '' : `/${verb === 'resume' ? 'start' : verb}`
+    const body = verb === 'update' ? { input: { config: { image: 'second' } } } : {}
+    await eachStep(t, {
+      prepare: verb === 'suspend' ? started : suspended,
+      act: (host) => call(host, 'POST', `/v1/machines/${id}${path}`, body),
+      goal: { suspend: 'suspended', resume: 'started', stop: 'stopped', update: 'started' }[verb],
+      vms: open,
+      check: oneMachine(() => vms, boots),
+    })
+  })
+}
+
+test('resume of a VM whose snapshot is lost', async (t) => {
+  let vms: FakeDriver | undefined
+  await eachStep(t, {
+    prepare: async (host) => {
+      await suspended(host)
+      vms?.loseSnapshot(id)
+    },
+    act: (host) => call(host, 'POST', `/v1/machines/${id}/start`),
+    goal: 'started',
+    vms: () => (vms = fakeDriver(fakeVms)),
+    check: oneMachine(() => vms, 2),
+  })
+})
+
+test('resume of a VM whose snapshot is of no use', async (t) => {
+  let vms: FakeDriver | undefined
+  await eachStep(t, {
+    prepare: async (host) => {
+      await suspended(host)
+      vms?.failNextResume(new Error('made by another version'))
+    },
+    act: (host) => call(host, 'POST', `/v1/machines/${id}/start`),
+    goal: 'started',
+    vms: () => (vms = fakeDriver(fakeVms)),
+  })
+})

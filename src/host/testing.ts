@@ -12,6 +12,7 @@ import type { ResolvedImage } from '#spec/host-api.ts'
 import { capacityOf } from './capacity.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { MachineRow } from '#spec/roster.ts'
+import type { RuntimeWish } from '#spec/runtime.ts'
 import { callJson } from '#sys/http-client.ts'
 import { createLogger } from '#sys/log.ts'
 import type { ImageStore } from '#host/image/index.ts'
@@ -166,19 +167,28 @@ export const testKey = 'cluster-key'
 /** A host over fakes of what it drives, with its real store, logs, checks and HTTP server. */
 export async function openTestHost(
   t: TestContext,
-  kept: { dir: string; driver: FakeDriver; openVolumes?: (dir: string) => Volumes } = {
-    dir: mkdtempSync(join(tmpdir(), 'hangar-host-')),
-    driver: fakeDriver(),
-  },
+  given: {
+    dir?: string
+    driver?: FakeDriver
+    /** Of VMs; machines take them where they say nothing, unless `wish` says otherwise. */
+    vms?: FakeDriver
+    wish?: RuntimeWish
+    openVolumes?: (dir: string) => Volumes
+  } = {},
 ): Promise<TestHost> {
-  const { dir, driver } = kept
+  const { dir = mkdtempSync(join(tmpdir(), 'hangar-host-')), driver = fakeDriver(), vms } = given
+  const kept = { ...given, dir, driver }
   const rows = new Map<string, MachineRow>()
   const edges = fakeEdges()
   const net = fakeNet()
   const fakes = fakeVolumes()
   const store = openStore(dir)
   const log = createLogger('test')
-  const runtimes = openRuntimes({ drivers: { container: driver }, wish: 'container', log })
+  const runtimes = openRuntimes({
+    drivers: { ...(vms ? { qemu: vms } : {}), container: driver },
+    wish: given.wish ?? (vms ? 'qemu' : 'container'),
+    log,
+  })
   await runtimes.begin()
   const agent = createAgent({
     host: { id: 'test', number: 7, region: 'ord', api: 'unix:/none', capacity: capacityOf(1) },
@@ -187,7 +197,7 @@ export async function openTestHost(
     runtimes,
     net,
     images: fakeImages(),
-    volumes: kept.openVolumes?.(dir) ?? fakes,
+    volumes: given.openVolumes?.(dir) ?? fakes,
     clusterKey: testKey,
     announcer: {
       put: async (row) => void rows.set(row.id, row),

@@ -1,4 +1,12 @@
-import type { Driver, ExecRequest, ExecResult, ExitRecord, StartSpec } from './driver.ts'
+import type {
+  Driver,
+  DriverCapabilities,
+  DriverProbe,
+  ExecRequest,
+  ExecResult,
+  ExitRecord,
+  StartSpec,
+} from './driver.ts'
 import { Fault } from '#core/fault.ts'
 
 interface FakeMachine {
@@ -17,6 +25,11 @@ export interface FakeDriver extends Driver {
   finish(id: string, record?: Partial<ExitRecord>): void
   /** The next start fails with this. */
   failNextStart(error: Error): void
+  failNextSuspend(error: Error): void
+  failNextResume(error: Error): void
+  /** What a suspended machine had in memory is gone. */
+  loseSnapshot(id: string): void
+  suspended(id: string): boolean
   /** What a signal does: by default every signal ends the machine with 128 + its number. */
   onSignal: (id: string, signal: NodeJS.Signals) => void
   onExec: (id: string, request: ExecRequest) => Promise<ExecResult>
@@ -30,11 +43,24 @@ const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
   SIGTERM: 15,
 }
 
+/** What a driver of VMs says of itself. */
+export const fakeVms = {
+  capabilities: { suspend: 'snapshot', exec: true, isolation: 'vm', volumes: 'disk' },
+  probe: { ok: true, note: 'a fake VM', accel: 'kvm' },
+} as const
+
 /** A driver in memory, for tests of a machine's life. Machines live as long as the object: hand it to a second host to adopt. */
-export function fakeDriver(): FakeDriver {
+export function fakeDriver(
+  given: { capabilities?: DriverCapabilities; probe?: DriverProbe } = {},
+): FakeDriver {
   const machines = new Map<string, FakeMachine>()
   const calls: string[] = []
-  let nextStartError: Error | undefined
+  const errors: { start?: Error; suspend?: Error; resume?: Error } = {}
+  const failing = (verb: keyof typeof errors) => {
+    const error = errors[verb]
+    delete errors[verb]
+    if (error) throw error
+  }
   const finish = (id: string, given: Partial<ExitRecord> = {}) => {
     const machine = machines.get(id)
     if (!machine || machine.record) return
@@ -47,25 +73,30 @@ export function fakeDriver(): FakeDriver {
   }
   const fake: FakeDriver = {
     name: 'fake',
-    capabilities: { suspend: 'freeze', exec: true, isolation: 'none', volumes: 'folder' },
+    capabilities: given.capabilities ?? {
+      suspend: 'freeze',
+      exec: true,
+      isolation: 'none',
+      volumes: 'folder',
+    },
     calls,
     spec: (id) => machines.get(id)?.spec,
     finish,
-    failNextStart: (error) => {
-      nextStartError = error
-    },
+    failNextStart: (error) => void (errors.start = error),
+    failNextSuspend: (error) => void (errors.suspend = error),
+    failNextResume: (error) => void (errors.resume = error),
+    loseSnapshot: (id) => void machines.delete(id),
+    suspended: (id) => running(id)?.suspended === true,
     onSignal: (id, signal) => {
       const number = signalNumbers[signal] ?? 15
       finish(id, { exitCode: 128 + number, signal: number })
     },
     onExec: async () => ({ exitCode: 0, signal: 0, stdout: '', stderr: '', timedOut: false }),
-    probe: async () => ({ ok: true, note: 'a fake: nothing runs' }),
+    probe: async () => given.probe ?? { ok: true, note: 'a fake: nothing runs' },
     start: async (spec, netReady) => {
       calls.push(`start ${spec.id}`)
       await netReady
-      const error = nextStartError
-      nextStartError = undefined
-      if (error) throw error
+      failing('start')
       finish(spec.id, { exitCode: 137, signal: 9 })
       machines.set(spec.id, { spec, record: undefined, suspended: false, waiting: [] })
     },
@@ -78,7 +109,9 @@ export function fakeDriver(): FakeDriver {
     },
     signal: async (id, signal) => {
       calls.push(`signal ${id} ${signal}`)
-      if (!running(id)) return false
+      const machine = running(id)
+      if (!machine) return false
+      machine.suspended = false
       fake.onSignal(id, signal)
       return true
     },
@@ -97,13 +130,18 @@ export function fakeDriver(): FakeDriver {
     },
     suspend: async (id) => {
       calls.push(`suspend ${id}`)
+      failing('suspend')
       const machine = running(id)
-      if (machine) machine.suspended = true
+      if (!machine) throw new Fault('precondition_failed', `machine ${id} is not running`)
+      machine.suspended = true
     },
-    resume: async (id) => {
+    resume: async (id, netReady) => {
       calls.push(`resume ${id}`)
+      await netReady
+      failing('resume')
       const machine = running(id)
-      if (machine) machine.suspended = false
+      if (!machine) throw new Fault('precondition_failed', `machine ${id} is not running`)
+      machine.suspended = false
     },
     stats: async (id) => {
       const machine = running(id)

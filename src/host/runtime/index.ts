@@ -13,6 +13,6 @@ export type {
   MachineVerbs,
   StartSpec,
 } from './driver.ts'
-export { fakeDriver, type FakeDriver } from './fake-driver.ts'
+export { fakeDriver, fakeVms, type FakeDriver } from './fake-driver.ts'
 export { openContainerDriver, type ContainerDriverOptions } from './container-driver.ts'
 export { openRuntimes, opensKvm, type Runtimes } from './runtimes.ts'

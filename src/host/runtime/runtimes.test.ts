@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { isFault } from '#core/fault.ts'
+import type { RuntimeWish } from '#spec/runtime.ts'
+import type { DriverProbe } from './driver.ts'
+import { fakeDriver, fakeVms } from './fake-driver.ts'
+import { openRuntimes } from './runtimes.ts'
+
+/** A host with both kinds, where a VM turns out as the probe says. */
+function host(given: { wish?: RuntimeWish; kvm?: boolean; vm?: DriverProbe; qemu?: boolean }) {
+  let probes = 0
+  const qemu = fakeDriver({ ...fakeVms, ...(given.vm ? { probe: given.vm } : {}) })
+  const { probe } = qemu
+  qemu.probe = () => {
+    probes++
+    return probe()
+  }
+  const runtimes = openRuntimes({
+    drivers: { ...(given.qemu === false ? {} : { qemu }), container: fakeDriver() },
+    wish: given.wish ?? 'auto',
+    hasKvm: () => given.kvm ?? true,
+    log: { info: () => {} },
+  })
+  return { runtimes, probes: () => probes }
+}
+
+test('auto takes the VM that boots by KVM, and nothing is chosen before that is known', async () => {
+  const { runtimes, probes } = host({})
+  const known = runtimes.begin()
+  assert.equal(runtimes.usual, undefined)
+  assert.match(runtimes.note, /finding out/)
+  const [first, second] = await Promise.all([runtimes.choose('auto'), runtimes.choose('auto')])
+  await known
+  assert.deepEqual([first, second, runtimes.usual, probes()], ['qemu', 'qemu', 'qemu', 1])
+  assert.equal(await runtimes.choose('container'), 'container')
+})
+
+test('auto takes no VM that a program plays, and says why; asked by name it is taken', async () => {
+  const vm: DriverProbe = { ok: true, note: 'no guest boots by KVM here', accel: 'tcg' }
+  const { runtimes } = host({ vm })
+  assert.equal(await runtimes.choose('auto'), 'container')
+  await runtimes.begin()
+  assert.match(runtimes.note, /a fake.*no guest boots by KVM here/)
+  assert.equal(await runtimes.choose('qemu'), 'qemu')
+  assert.equal(runtimes.expect('auto'), 'container')
+})
+
+test('without a device nothing is booted to find that out', async () => {
+  const { runtimes, probes } = host({ kvm: false })
+  const known = runtimes.begin()
+  assert.equal(runtimes.usual, 'container', 'at once')
+  await known
+  assert.equal(probes(), 0)
+})
+
+test('a VM that was asked for and cannot be is an error, never a weaker wall', async () => {
+  const vm: DriverProbe = { ok: false, note: 'qemu is not installed' }
+  const { runtimes } = host({ vm, wish: 'qemu' })
+  await runtimes.begin()
+  assert.equal(runtimes.usual, 'qemu')
+  for (const wish of ['auto', 'qemu'] as const) {
+    await assert.rejects(runtimes.choose(wish), (error) => {
+      assert.ok(isFault(error, 'native_failed'))
+      assert.match(error.message, /qemu is not installed/)
+      return true
+    })
+  }
+  await assert.rejects(host({ qemu: false }).runtimes.choose('qemu'), /no qemu on this host/)
+})

@@ -1,0 +1,223 @@
+import assert from 'node:assert/strict'
+import { test, type TestContext } from 'node:test'
+import { isFault } from '#core/fault.ts'
+import type { Machine } from '#spec/machine.ts'
+import { fakeDriver, fakeVms } from '#host/runtime/index.ts'
+import { used } from './capacity.ts'
+import { takeDown } from './down.ts'
+import { createTestMachine, openTestHost, type TestHost } from './testing.ts'
+import { wakeMachine } from './wake.ts'
+
+const get = (host: TestHost, id: string) => host.call('GET', `/v1/machines/${id}`)
+const post = (host: TestHost, id: string, verb: string, body: object = {}) =>
+  host.call('POST', `/v1/machines/${id}/${verb}`, body)
+const reached = (host: TestHost, id: string, state: string) =>
+  host.call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=5`)
+const types = (machine: Machine) => machine.events.map((event) => `${event.type}:${event.status}`)
+
+/** A host with VMs and containers, and one VM that was just suspended. */
+async function suspendedVm(t: TestContext, config: object = {}) {
+  const vms = fakeDriver(fakeVms)
+  const host = await openTestHost(t, { vms })
+  const { id } = await createTestMachine(host, config)
+  await post(host, id, 'suspend')
+  await reached(host, id, 'suspended')
+  return { host, vms, id, calls: () => vms.calls.filter((call) => call.includes(id)) }
+}
+
+test('MCH-41: a suspended VM gives its memory back and goes on where it was', async (t) => {
+  const { host, vms, id, calls } = await suspendedVm(t)
+  assert.ok(vms.suspended(id))
+  assert.equal(used(host.agent).memory_mb, 0)
+  assert.equal(host.rows.get(id)?.ready, false)
+  host.attached.clear()
+  await post(host, id, 'start')
+  await reached(host, id, 'started')
+  assert.deepEqual(calls(), [`start ${id}`, `suspend ${id}`, `resume ${id}`])
+  assert.deepEqual([...host.attached], [id], 'its network was made again')
+  assert.equal(used(host.agent).memory_mb, 256)
+  const machine = await get(host, id)
+  assert.deepEqual(types(machine).slice(0, 2), ['start:started', 'start:starting'])
+  assert.equal(machine.events[0]?.request?.['resumed'], true)
+  assert.deepEqual(types(machine).slice(2, 4), ['suspend:suspended', 'suspend:suspending'])
+  assert.equal(host.rows.get(id)?.ready, true)
+  vms.finish(id, { exitCode: 3 })
+  await host.agent.queue.idle()
+  assert.equal((await get(host, id)).events.filter(({ type }) => type === 'exit').length, 1)
+})
+
+test('a request wakes a suspended VM', async (t) => {
+  const { host, id, calls } = await suspendedVm(t)
+  const rows = await Promise.all([wakeMachine(host.agent, id), wakeMachine(host.agent, id)])
+  assert.deepEqual(
+    rows.map((row) => row.ready),
+    [true, true],
+  )
+  assert.equal(calls().filter((call) => call === `resume ${id}`).length, 1)
+})
+
+test('MCH-42: without its snapshot a VM boots, and keeps what it wrote to its root', async (t) => {
+  const { host, vms, id, calls } = await suspendedVm(t)
+  vms.loseSnapshot(id)
+  await post(host, id, 'start')
+  await reached(host, id, 'started')
+  assert.deepEqual(calls(), [`start ${id}`, `suspend ${id}`, `start ${id}`])
+  assert.equal(vms.spec(id)?.keepRoot, true)
+  assert.equal((await get(host, id)).events[0]?.request?.['resumed'], false)
+  await post(host, id, 'restart')
+  await reached(host, id, 'started')
+  await host.agent.queue.idle()
+  assert.equal(vms.spec(id)?.keepRoot, false, 'MCH-65: only then')
+})
+
+test('a snapshot that cannot be resumed is a cold start', async (t) => {
+  const { host, vms, id, calls } = await suspendedVm(t)
+  vms.failNextResume(new Error('made by another version'))
+  await post(host, id, 'start')
+  await reached(host, id, 'started')
+  assert.equal(calls().at(-1), `start ${id}`)
+  assert.equal(vms.spec(id)?.keepRoot, true)
+})
+
+test('what keeps the network away from a resume does not cost the snapshot', async (t) => {
+  const { host, id, calls } = await suspendedVm(t)
+  const { attach } = host.agent.net
+  let failures = 1
+  host.agent.net.attach = (request) =>
+    failures-- > 0 ? Promise.reject(new Error('no buffer space')) : attach(request)
+  await post(host, id, 'start')
+  await reached(host, id, 'started')
+  assert.equal(calls().filter((call) => call.startsWith('start')).length, 1)
+  assert.equal((await get(host, id)).events[0]?.request?.['resumed'], true)
+})
+
+test('PRX-43: a suspend that fails becomes a stop', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  const host = await openTestHost(t, { vms })
+  const { id } = await createTestMachine(host)
+  vms.failNextSuspend(new Error('disk full'))
+  await post(host, id, 'suspend')
+  await reached(host, id, 'stopped')
+  assert.equal(types(await get(host, id))[0], 'exit:stopped')
+})
+
+for (const [verb, act, state] of [
+  ['a stop', (host: TestHost, id: string) => post(host, id, 'stop'), 'stopped'],
+  [
+    'an update',
+    (host: TestHost, id: string) =>
+      host.call('POST', `/v1/machines/${id}`, { input: { config: { image: 'second' } } }),
+    'started',
+  ],
+  [
+    'a destruction',
+    (host: TestHost, id: string) => host.call('DELETE', `/v1/machines/${id}`),
+    'destroyed',
+  ],
+] as const) {
+  test(`MCH-42: ${verb} discards the snapshot`, async (t) => {
+    const { host, vms, id, calls } = await suspendedVm(t)
+    await act(host, id)
+    await reached(host, id, state)
+    assert.ok(calls().includes(`signal ${id} SIGKILL`))
+    assert.ok(!calls().some((call) => call.startsWith('resume')))
+    assert.equal(vms.suspended(id), false)
+    const machine = await get(host, id)
+    assert.equal(machine.events.filter(({ type }) => type === 'exit').length, 1)
+    if (state === 'started') assert.equal(vms.spec(id)?.keepRoot, false)
+  })
+}
+
+test('a snapshot survives a host that is taken down, a frozen container does not', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  let host = await openTestHost(t, { vms })
+  const { id: vm } = await createTestMachine(host)
+  const { id: box } = await createTestMachine(host, { metadata: { hangar_runtime: 'container' } })
+  for (const id of [vm, box]) {
+    await post(host, id, 'suspend')
+    await reached(host, id, 'suspended')
+  }
+  assert.equal(used(host.agent).memory_mb, 256, 'what is frozen holds its memory')
+  await takeDown(host.agent)
+  host = await host.reopen()
+  await host.agent.queue.idle()
+  assert.equal((await get(host, vm)).state, 'suspended')
+  assert.equal((await get(host, box)).state, 'stopped')
+  await post(host, vm, 'start')
+  await reached(host, vm, 'started')
+  assert.equal((await get(host, vm)).events[0]?.request?.['resumed'], true)
+})
+
+test('one host has both kinds, says which wall each is behind, and adopts both', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  let host = await openTestHost(t, { vms })
+  const vm = await createTestMachine(host)
+  const box = await createTestMachine(host, { metadata: { hangar_runtime: 'container' } })
+  assert.deepEqual(vm.runtime?.isolation, 'vm')
+  assert.deepEqual([vm.runtime?.kind, vm.runtime?.accel], ['qemu', 'kvm'])
+  assert.deepEqual([box.runtime?.kind, box.runtime?.accel], ['container', null])
+  assert.ok(vms.spec(vm.id) && host.driver.spec(box.id))
+  assert.ok(!vms.spec(box.id) && !host.driver.spec(vm.id))
+  host = await host.reopen()
+  for (const { id } of [vm, box]) assert.equal((await get(host, id)).state, 'started')
+  vms.finish(vm.id, { exitCode: 0 })
+  host.driver.finish(box.id, { exitCode: 0 })
+  for (const { id } of [vm, box]) await reached(host, id, 'stopped')
+  const info = await host.call<Record<string, string>>('GET', '/v1/host')
+  assert.deepEqual([info['runtime'], info['accel'], info['isolation']], ['qemu', 'kvm', 'vm'])
+})
+
+test('a stopped machine moves to the other runtime with its next start, and its volume with it', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  const host = await openTestHost(t, { vms, wish: 'container' })
+  await host.call('POST', '/v1/volumes', {
+    id: 'vol_1',
+    app: { id: 'app_1', name: 'web', org: 'personal', network: 3 },
+    input: { name: 'data' },
+  })
+  const mounts = [{ volume: 'vol_1', path: '/data' }]
+  const { id } = await createTestMachine(host, { mounts })
+  assert.equal(host.driver.spec(id)?.mounts[0]?.source, '/volumes/vol_1')
+  await host.call('POST', `/v1/machines/${id}/metadata/hangar_runtime`, { value: 'qemu' })
+  assert.equal((await get(host, id)).runtime?.kind, 'container', 'not before it starts')
+  await post(host, id, 'restart')
+  await host.agent.queue.idle()
+  assert.equal((await get(host, id)).runtime?.kind, 'qemu')
+  assert.equal(vms.spec(id)?.mounts[0]?.source, '/volumes/vol_1.img')
+  assert.equal(host.driver.spec(id), undefined, 'the other one has nothing of it any more')
+  await assert.rejects(
+    host.call('POST', `/v1/machines/${id}/metadata/hangar_runtime`, { value: 'vm' }),
+    (error) => isFault(error, 'invalid') && /hangar_runtime is "vm"/.test(error.message),
+  )
+})
+
+test('a machine that wants a VM where none boots fails, and is never put behind a weaker wall', async (t) => {
+  const vms = fakeDriver({ ...fakeVms, probe: { ok: false, note: 'qemu is not installed' } })
+  const host = await openTestHost(t, { vms, wish: 'container' })
+  const metadata = { hangar_runtime: 'qemu' }
+  const { id } = await createTestMachine(host, { metadata }, { skip_launch: true })
+  await post(host, id, 'start')
+  await reached(host, id, 'settled')
+  const machine = await get(host, id)
+  assert.equal(machine.state, 'failed')
+  assert.match(String(machine.events[0]?.request?.error), /qemu is not installed/)
+  assert.equal(host.driver.spec(id), undefined)
+})
+
+test('MCH-40: what cannot be suspended is refused with the reason', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  const host = await openTestHost(t, { vms })
+  for (const [config, why] of [
+    [{ guest: { cpu_kind: 'shared', cpus: 2, memory_mb: 4096 } }, /at most 2048 MB/],
+    [{ init: { swap_size_mb: 512 } }, /it has swap/],
+    [{ schedule: 'daily' }, /it has a schedule/],
+  ] as const) {
+    const { id } = await createTestMachine(host, config)
+    await assert.rejects(post(host, id, 'suspend'), (error) => {
+      assert.ok(isFault(error, 'precondition_failed'))
+      assert.match(error.message, why)
+      return true
+    })
+    assert.equal((await get(host, id)).state, 'started')
+  }
+})
