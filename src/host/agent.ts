@@ -66,7 +66,7 @@ export interface Agent extends AgentParts {
   interrupts: Map<string, { soft: AbortController; hard: AbortController }>
   /** Starts that requests wait for, shared. */
   wakes: Map<string, Promise<MachineRow>>
-  /** Machines that were to be destroyed before they were made: a create that is still on its way must not make them. */
+  /** Machines and volumes to be destroyed before they were made: a create that is still on its way must not make them. */
   unwanted: Set<string>
   /** `open`; `down` refuses new work; `closed` when the process ends and machines go on without it. */
   mode: 'open' | 'down' | 'closed'
@@ -86,6 +86,14 @@ export function createAgent(parts: AgentParts): Agent {
     unwanted: new Set(),
     mode: 'open',
   }
+}
+
+const unwantedMax = 10_000
+
+export function refuseToMake(agent: Agent, id: string): void {
+  agent.unwanted.add(id)
+  const [oldest] = agent.unwanted
+  if (agent.unwanted.size > unwantedMax && oldest !== undefined) agent.unwanted.delete(oldest)
 }
 
 export type Source = MachineEvent['source']

@@ -4,7 +4,7 @@ import { resolveGuest } from '#spec/guest-size.ts'
 import type { ExecInput, ExecResult, MachineState } from '#spec/machine.ts'
 import { stopSignals } from '#spec/machine-config.ts'
 import { runtimeMetadataKey } from '#spec/runtime.ts'
-import { apply, commit, type Agent, type NewEvent, type Source } from './agent.ts'
+import { apply, commit, refuseToMake, type Agent, type NewEvent, type Source } from './agent.ts'
 import { checkCapacity } from './capacity.ts'
 import { splitWords } from './command.ts'
 import { checkRuntimeWish, haltFor } from './config-rules.ts'
@@ -139,14 +139,6 @@ export async function suspendMachine(agent: Agent, id: string, by: Caller): Prom
     const events = news('suspend', 'suspending', by)
     apply(agent, { ...record, life }, { type: 'suspend' }, { events })
   })
-}
-
-const unwantedMax = 10_000
-
-function refuseToMake(agent: Agent, id: string): void {
-  agent.unwanted.add(id)
-  const [oldest] = agent.unwanted
-  if (agent.unwanted.size > unwantedMax && oldest !== undefined) agent.unwanted.delete(oldest)
 }
 
 /** MCH-37. @throws Fault `precondition_failed` for one that runs, without `kill` */

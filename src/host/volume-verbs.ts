@@ -1,7 +1,7 @@
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import type { HostVolumeCreate } from '#spec/host-api.ts'
 import type { Volume, VolumeChange, VolumeExtended } from '#spec/volume.ts'
-import type { Agent } from './agent.ts'
+import { refuseToMake, type Agent } from './agent.ts'
 import { beginSnapshot, requireSnapshot } from './snapshot-verbs.ts'
 import type { SnapshotRecord, VolumeRecord } from './store/index.ts'
 import { beginFill } from './volume-fill.ts'
@@ -20,6 +20,9 @@ const destroyedKeptMs = 24 * 3_600_000
 export async function createVolume(agent: Agent, request: HostVolumeCreate): Promise<Volume> {
   const { id, app, source } = request
   const found = agent.store.volumes.find(id)
+  if (!found && agent.unwanted.has(id)) {
+    throw new Fault('conflict', `volume ${id} was destroyed while it was made; make another`)
+  }
   const record: VolumeRecord = found ?? {
     app,
     volume: newVolume(agent, request),
@@ -173,12 +176,13 @@ export function dropVolumesOfApp(agent: Agent, app: string): void {
 
 /**
  * One volume of an app that was deleted while this host was away, or that its maker gave up: it and its snapshots, which may
- * be all that is left of it.
+ * be all that is left of it. A create that still comes is refused.
  * @throws Fault `not_found` when there is nothing
  */
 export function dropVolume(agent: Agent, id: string): void {
   const found = agent.store.volumes.find(id)
   const snapshots = agent.store.snapshots.ofVolume(id)
+  if (!found) refuseToMake(agent, id)
   if (!found && snapshots.length === 0) agent.store.volumes.get(id)
   drop(agent, { volumes: found ? [found] : [], snapshots })
 }

@@ -298,6 +298,7 @@ test('VOL-11: one volume goes at once with its snapshots, also when they are all
   for (const id of ['vol_1', 'vol_2', 'vol_never']) {
     await assert.rejects(now(id), fault('not_found').check)
   }
+  await assert.rejects(makeNoted(host, 'vol_never'), fault('conflict').check, 'it came too late')
 })
 
 test('VOL-14: once a day, when something was written, unless it is switched off', async (t) => {

@@ -7,8 +7,6 @@ import { markVolumeGone } from './placements.ts'
 
 /** Longer than any create takes. */
 const placingMsMax = 5 * 60_000
-/** How long a request of a control process that died may still be on its way to a host. */
-const inFlightMsMax = 60_000
 /** VOL-11: how long a host keeps a destroyed volume. */
 const destroyedKeptMs = 24 * 3_600_000
 const rowsMax = 1_000
@@ -34,7 +32,8 @@ export async function destroyAbandonedVolumes(
     (row) => row.status === 'doomed' || !runnerLives(row.placed_by) || age(row) > placingMsMax,
   )
   const cleared = await eachByHost(ctx, rows, async (row) => {
-    const known = await found(() =>
+    // A host that has not heard of it refuses to make it later: the request may still be on its way.
+    await found(() =>
       callHost(ctx, row, {
         method: 'DELETE',
         path: `/v1/volumes/${row.volume_id}`,
@@ -43,8 +42,6 @@ export async function destroyAbandonedVolumes(
         source: 'flyd',
       }),
     )
-    // A host that has not heard of it may hear of it yet.
-    if (!known && row.status === 'placing' && age(row) < inFlightMsMax) return false
     await markVolumeGone(ctx, row.volume_id)
     return true
   })
