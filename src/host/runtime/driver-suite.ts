@@ -230,7 +230,7 @@ export function driverSuite(options: SuiteOptions): void {
       assert.deepEqual(shop.output(spec).split('\n').toSorted(), [...wanted, 'last'].toSorted())
     })
 
-    test('a command has an empty input, and may open its output anew as any user', async () => {
+    test('a command has an empty input, and may open its output anew, whichever user it runs as', async () => {
       const script = 'cat; echo by path > /dev/stdout; echo too > /dev/stderr; printf unended'
       const { end, output } = await runToEnd(shop.spec(['sh', '-c', script], { user: 'web' }))
       assert.equal(end.exitCode, 0, output)

@@ -22,7 +22,7 @@ export interface Workshop {
   netnsPath: string
   /** A start of `argv`; what a test does not say has plain values. */
   spec(argv: string[], given?: Partial<StartSpec>): StartSpec
-  /** The output of a machine, without conmon's prefixes. */
+  /** The output of a machine, without the prefixes of its log's lines. */
   output(spec: StartSpec): string
   close(): Promise<void>
 }
