@@ -334,6 +334,35 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     assert.ok(next.notes.some((words) => /bytes of output were lost/.test(words)))
   })
 
+  test('a frozen machine may be silent: nothing under way is given up', async () => {
+    let frozen = false
+    const lost: string[] = []
+    const heard = await sh(
+      'sleep 60',
+      {},
+      {
+        pingEveryMs: 20,
+        pingDeadlineMs: 200,
+        asleep: () => frozen,
+        onLost: (why) => void lost.push(why),
+      },
+    )
+    const { pid } = heard.box.process
+    const pid1 = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8'))
+    const running = exec(heard, 'sleep 0.1; echo through')
+    frozen = true
+    process.kill(pid1, 'SIGSTOP')
+    await systemClock.sleep(600)
+    process.kill(pid1, 'SIGCONT')
+    frozen = false
+    assert.equal((await running).stdout, 'through\n')
+    assert.deepEqual(lost, [])
+    process.kill(pid1, 'SIGSTOP')
+    while (lost.length === 0) await systemClock.sleep(10)
+    process.kill(pid1, 'SIGCONT')
+    assert.match(lost[0] ?? '', /said nothing/)
+  })
+
   test('/.fly/api reaches the host, and answers clearly where there is nothing', async () => {
     const ask = async (request = 'GET / HTTP/1.0\r\n\r\n') => {
       const connection = await dialUnix(join(root, '.fly/api'))
