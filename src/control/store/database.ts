@@ -9,6 +9,7 @@ import * as clientDoors from './migrations/0003-client-doors.ts'
 import * as appRoles from './migrations/0004-app-roles.ts'
 import * as volumeLife from './migrations/0005-volume-life.ts'
 import * as logins from './migrations/0006-logins.ts'
+import * as indexes from './migrations/0007-indexes.ts'
 import type { Database } from './schema.ts'
 
 export type Db = Kysely<Database>
@@ -21,6 +22,7 @@ const migrations: Record<string, Migration> = {
   '0004-app-roles': appRoles,
   '0005-volume-life': volumeLife,
   '0006-logins': logins,
+  '0007-indexes': indexes,
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.
