@@ -18,20 +18,18 @@ export async function resumeMachine(
   if (capabilitiesOf(agent, record).volumes === 'disk') {
     for (const { volume } of config.mounts ?? []) if (volume) await agent.volumes.attach(volume)
   }
-  // A host that was down has taken its networks down too.
-  const net = agent.net.attach({ id, network: app.network, index })
-  net.catch(() => {}) // Awaited below.
+  // A host that was down has taken its networks down too. Not beside the resume: what fails here costs no snapshot.
+  const { ip4 } = await agent.net.attach({ id, network: app.network, index })
   try {
-    await agent.driver.resume(id, net)
+    await agent.driver.resume(id)
   } catch (error) {
-    await net
     if (agent.mode === 'closed') throw error
     sayLost(agent, record, messageOf(error))
     return undefined
   }
   const message = `Machine resumed in ${agent.clock.now() - begun} ms`
   agent.spool.say(id, { provider: 'runner', message })
-  return (await net).ip4
+  return ip4
 }
 
 /** The log and the operator learn that a machine starts anew. */

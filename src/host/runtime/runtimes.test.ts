@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { systemClock, type Clock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import type { RuntimeWish } from '#spec/runtime.ts'
 import type { DriverProbe } from './driver.ts'
@@ -7,18 +8,26 @@ import { fakeDriver, fakeVms } from './fake-driver.ts'
 import { openRuntimes } from './runtimes.ts'
 
 /** A host with both kinds, where a VM turns out as the probe says. */
-function host(given: { wish?: RuntimeWish; kvm?: boolean; vm?: DriverProbe; qemu?: boolean }) {
+function host(given: {
+  clock?: Clock
+  pending?: Promise<void>
+  wish?: RuntimeWish
+  kvm?: boolean
+  vm?: DriverProbe
+  qemu?: boolean
+}) {
   let probes = 0
   const qemu = fakeDriver({ ...fakeVms, ...(given.vm ? { probe: given.vm } : {}) })
   const { probe } = qemu
   qemu.probe = () => {
     probes++
-    return probe()
+    return (given.pending ?? Promise.resolve()).then(probe)
   }
   const runtimes = openRuntimes({
     drivers: { ...(given.qemu === false ? {} : { qemu }), container: fakeDriver() },
     wish: given.wish ?? 'auto',
     hasKvm: () => given.kvm ?? true,
+    ...(given.clock ? { clock: given.clock } : {}),
     log: { info: () => {} },
   })
   return { runtimes, probes: () => probes }
@@ -66,4 +75,16 @@ test('a VM that was asked for and cannot be is an error, never a weaker wall', a
     })
   }
   await assert.rejects(host({ qemu: false }).runtimes.choose('qemu'), /no qemu on this host/)
+})
+
+test('a start does not wait for ever to learn whether a VM boots', async () => {
+  const { promise: pending, resolve } = Promise.withResolvers<void>()
+  const clock: Clock = { ...systemClock, sleep: async () => {} }
+  const { runtimes } = host({ clock, pending })
+  assert.equal(await runtimes.choose('auto'), 'container')
+  assert.equal(runtimes.usual, undefined, 'that is no verdict')
+  resolve()
+  await pending
+  while (runtimes.usual === undefined) await new Promise(setImmediate)
+  assert.equal(await runtimes.choose('auto'), 'qemu')
 })

@@ -1,4 +1,5 @@
 import { accessSync, constants } from 'node:fs'
+import { systemClock, type Clock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import type { RuntimeKind, RuntimeWish } from '#spec/runtime.ts'
 import { composeDrivers, type Drivers } from './composed-driver.ts'
@@ -10,6 +11,7 @@ export interface RuntimesOptions {
   wish: RuntimeWish
   /** Without a device that opens nothing is probed for `auto`. */
   hasKvm?: () => boolean
+  clock?: Clock
   log: { info(fields: object, message: string): void }
 }
 
@@ -38,6 +40,9 @@ const nothing: DriverCapabilities = {
   volumes: 'folder',
 }
 
+/** How long a start waits to learn whether a VM boots here. */
+const autoWaitMs = 30_000
+
 /** Whether the device can be opened. That a guest really boots is another question. */
 export function opensKvm(): boolean {
   try {
@@ -53,7 +58,7 @@ export function opensKvm(): boolean {
  * is played by a program (TCG) only where it was asked for by name: it is several times slower.
  */
 export function openRuntimes(options: RuntimesOptions): Runtimes {
-  const { drivers, wish: hostWish, hasKvm = opensKvm, log } = options
+  const { drivers, wish: hostWish, hasKvm = opensKvm, clock = systemClock, log } = options
   const probes = new Map<RuntimeKind, Promise<DriverProbe>>()
   const verdicts = new Map<RuntimeKind, DriverProbe>()
   let usual: RuntimeKind | undefined = hostWish === 'auto' ? undefined : hostWish
@@ -78,9 +83,15 @@ export function openRuntimes(options: RuntimesOptions): Runtimes {
       why = 'no /dev/kvm that opens, and a VM without it is taken only when it is asked for'
       return (usual = 'container')
     }
-    const { ok, accel, note } = await probe('qemu')
-    why = ok && accel === 'kvm' ? '' : note
-    return (usual = ok && accel === 'kvm' ? 'qemu' : 'container')
+    const settled = probe('qemu').then(({ ok, accel, note }) => {
+      why = ok && accel === 'kvm' ? '' : note
+      return (usual = ok && accel === 'kvm' ? 'qemu' : 'container')
+    })
+    // A kernel that has to be fetched first may take minutes: whoever cannot wait is not kept waiting.
+    const over = new AbortController()
+    const tooLong = clock.sleep(autoWaitMs, over.signal).then(() => 'container' as const)
+    tooLong.catch(() => {})
+    return Promise.race([settled, tooLong]).finally(() => over.abort())
   }
 
   return {
