@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { isFault } from '#core/fault.ts'
+import { createLogger } from '#sys/log.ts'
+import { mountPoints } from './mount-table.ts'
+import { openVolumes, type VolumeVms } from './volumes.ts'
+
+const log = createLogger('vm-disks-test')
+log.level = 'silent'
+const homes: string[] = []
+
+/** Volumes of which a VM has some; `calls` is what was asked of it. */
+function openHome(answers: { grows?: boolean } = {}) {
+  const dir = mkdtempSync(join(tmpdir(), 'hangar vm disks-'))
+  homes.push(dir)
+  const calls: string[] = []
+  let still = 0
+  const vms: VolumeVms = {
+    still: async (volume, action) => {
+      calls.push(`still ${volume}`)
+      still++
+      try {
+        return await action()
+      } finally {
+        still--
+      }
+    },
+    grow: async (volume) => {
+      calls.push(`grow ${volume}`)
+      return answers.grows ?? true
+    },
+  }
+  const open = () => openVolumes({ dir: join(dir, 'v'), snapshotsDir: join(dir, 's'), log, vms })
+  return { open, volumes: open(), calls, standing: () => still }
+}
+
+after(() => {
+  for (const home of homes) {
+    for (const point of mountPoints()) {
+      if (point.startsWith(home)) execFileSync('umount', ['-l', point])
+    }
+    rmSync(home, { recursive: true, force: true })
+  }
+})
+
+const sizeOfFileSystem = (disk: string): number => {
+  const said = execFileSync('dumpe2fs', ['-h', disk], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const number = (name: string) =>
+    Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(`${said}`)?.[1])
+  return number('Block count') * number('Block size')
+}
+
+const gibibyte = 1024 ** 3
+
+test('a disk that a VM has is not mounted here, by the next process neither, until it is let go', async () => {
+  const { volumes, open } = openHome()
+  await volumes.create({ id: 'vol_a', sizeGb: 1, fstype: 'ext4' })
+  const point = await volumes.mount('vol_a')
+  writeFileSync(join(point, 'note'), 'kept')
+  const disk = await volumes.attach('vol_a')
+  assert.equal(disk, volumes.imagePath('vol_a'))
+  assert.ok(![...mountPoints()].some((each) => each.startsWith(point)), 'unmounted first')
+  assert.equal(await volumes.attach('vol_a'), disk)
+  const next = open()
+  await assert.rejects(next.mount('vol_a'), (error) => isFault(error, 'conflict'))
+  await next.unmount('vol_a')
+  assert.equal(readFileSync(join(await next.mount('vol_a'), 'note'), 'utf8'), 'kept')
+  await next.unmount('vol_a')
+})
+
+test('VOL-14: a snapshot of a disk that a VM has is copied while the VM stands still', async () => {
+  const { volumes, calls, standing } = openHome()
+  await volumes.create({ id: 'vol_b', sizeGb: 1, fstype: 'ext4' })
+  writeFileSync(join(await volumes.mount('vol_b'), 'note'), 'kept')
+  await volumes.attach('vol_b')
+  const before = statSync(volumes.imagePath('vol_b')).mtimeMs
+  const { changedAt } = await volumes.snapshots.take({ id: 'vs_1', volume: 'vol_b' })
+  assert.deepEqual([calls, standing(), changedAt], [['still vol_b'], 0, before])
+  const from = { kind: 'snapshot', id: 'vs_1' } as const
+  await volumes.fillFrom({ id: 'vol_c', sizeGb: 1, from }, new AbortController().signal)
+  assert.equal(readFileSync(join(await volumes.mount('vol_c'), 'note'), 'utf8'), 'kept')
+  await volumes.unmount('vol_c')
+})
+
+test('VOL-2: a disk that a VM has grows under its guest, or before its next start', async () => {
+  const { volumes, calls } = openHome()
+  await volumes.create({ id: 'vol_d', sizeGb: 1, fstype: 'ext4' })
+  const disk = await volumes.attach('vol_d')
+  assert.equal(await volumes.extend({ id: 'vol_d', sizeGb: 2 }), true)
+  assert.deepEqual(calls, ['grow vol_d'])
+  assert.equal(statSync(disk).size, 2 * gibibyte)
+  assert.equal(sizeOfFileSystem(disk), gibibyte, 'only the guest may touch what it has mounted')
+  const stubborn = openHome({ grows: false })
+  await stubborn.volumes.create({ id: 'vol_e', sizeGb: 1, fstype: 'ext4' })
+  await stubborn.volumes.attach('vol_e')
+  assert.equal(await stubborn.volumes.extend({ id: 'vol_e', sizeGb: 2 }), false)
+  await stubborn.volumes.unmount('vol_e')
+  assert.equal(sizeOfFileSystem(await stubborn.volumes.attach('vol_e')), 2 * gibibyte)
+  await stubborn.volumes.destroy('vol_e')
+  assert.equal(existsSync(stubborn.volumes.imagePath('vol_e')), false)
+})
