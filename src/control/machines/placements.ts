@@ -182,6 +182,8 @@ export async function abandonedPlacements(
     .selectFrom('machine_placements')
     .select([...columns, 'placed_by', 'created_at'])
     .where('status', 'in', ['placing', 'doomed'])
+    // Those of a dead host, which no round clears, must not fill every round.
+    .orderBy(sql`random()`)
     .limit(1_000)
   if (options.appId !== undefined) query = query.where('app_id', '=', options.appId)
   const rows = await query.execute()

@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import { isFault, messageOf } from '#core/fault.ts'
 import type { Snapshot } from '#spec/volume.ts'
 import type { ControlContext } from '../context.ts'
@@ -10,6 +11,8 @@ const placingMsMax = 5 * 60_000
 /** VOL-11: how long a host keeps a destroyed volume. */
 const destroyedKeptMs = 24 * 3_600_000
 const rowsMax = 1_000
+/** Those of a dead host, which no round clears, must not fill every round. */
+const inNoOrder = sql`random()`
 
 type Row = HostRef & { volume_id: string }
 
@@ -25,6 +28,7 @@ export async function destroyAbandonedVolumes(
     .selectFrom('volume_placements')
     .select(['volume_id', 'host_id', 'host_api', 'status', 'placed_by', 'created_at'])
     .where('status', 'in', ['placing', 'doomed'])
+    .orderBy(inNoOrder)
     .limit(rowsMax)
   if (options.appId !== undefined) query = query.where('app_id', '=', options.appId)
   const age = (row: { created_at: Date }) => ctx.clock.now() - row.created_at.getTime()
@@ -55,6 +59,7 @@ export async function forgetRemovedVolumes(ctx: ControlContext): Promise<number>
     .select(['volume_id', 'host_id', 'host_api'])
     .where('status', '=', 'leaving')
     .where('destroyed_at', '<', new Date(ctx.clock.now() - destroyedKeptMs))
+    .orderBy(inNoOrder)
     .limit(rowsMax)
     .execute()
   return eachByHost(ctx, rows, async (row) => {

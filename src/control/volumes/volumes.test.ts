@@ -297,6 +297,28 @@ test('VOL-13: a fork takes name, size, retention and region from its source, and
   )
 })
 
+test('any number of volumes on a dead host keep no other from being destroyed', async () => {
+  const { ctx } = control
+  const { id } = await make()
+  const row = { app_id: app.id, name: 'data', region: 'ord', size_gb: 1, placed_by: thisRunner }
+  const dead = { ...row, host_id: 'dead', host_api: `unix:${control.dir}/dead.sock` }
+  const rows = Array.from({ length: 1_200 }, (_, n) => ({ ...dead, volume_id: `vol_dead${n}` }))
+  await ctx.db
+    .insertInto('volume_placements')
+    .values(rows.map((one) => ({ ...one, status: 'doomed' as const })))
+    .execute()
+  await ctx.db
+    .updateTable('volume_placements')
+    .set({ status: 'doomed' })
+    .where('volume_id', '=', id)
+    .execute()
+  for (let round = 0; (await statusOf(id)) !== 'gone'; round++) {
+    assert.ok(round < 50, 'its turn never comes')
+    await destroyAbandonedVolumes(ctx)
+  }
+  await ctx.db.deleteFrom('volume_placements').where('host_id', '=', 'dead').execute()
+})
+
 test('a create cut off by a kill of control, or by a silent host, leaves no volume', async () => {
   const { ctx } = control
   for (const host of control.hosts) {
