@@ -74,9 +74,10 @@ async function requireRoom(ctx: Store, scope: TokenScope): Promise<void> {
   const { count } = await ctx.db
     .selectFrom('tokens')
     .select((eb) => eb.fn.countAll<number>().as('count'))
-    .where((eb) =>
-      eb(eb.ref('scope', '->>').key('org_id'), 'is not distinct from', scope.org_id ?? null),
-    )
+    .where((eb) => {
+      const orgId = eb.ref('scope', '->>').key('org_id')
+      return scope.org_id === undefined ? eb(orgId, 'is', null) : eb(orgId, '=', scope.org_id)
+    })
     .where('revoked_at', 'is', null)
     .where('expires_at', '>', new Date(ctx.clock.now()))
     .executeTakeFirstOrThrow()
@@ -155,19 +156,24 @@ export interface TokenInfo {
   madeBy: string | null
 }
 
-/** Tokens that one list shows, the newest. */
-const listMax = 1_000
+/** Tokens that one list shows: all that are good, and the newest of those that are not any more. */
+const listMax = limits.liveTokensPerOrgMax
 
 /** The tokens of an organization or of one app that the caller may manage, oldest first; ended ones too. SEC-21. */
 export async function listTokens(
-  ctx: Pick<ControlContext, 'db'>,
+  ctx: Store,
   caller: Pick<Caller, 'scope' | 'tokenId'>,
   filter: { orgId: string; appId?: string },
 ): Promise<TokenInfo[]> {
   let query = ctx.db
     .selectFrom('tokens')
-    .select(['id', 'name', 'email', 'expires_at', 'revoked_at', 'scope', 'made_by'])
+    .select(['id', 'name', 'email', 'expires_at', 'revoked_at', 'scope', 'made_by', 'created_at'])
     .where((eb) => eb(eb.ref('scope', '->>').key('org_id'), '=', filter.orgId))
+    .orderBy(
+      (eb) =>
+        eb.and([eb('revoked_at', 'is', null), eb('expires_at', '>', new Date(ctx.clock.now()))]),
+      'desc',
+    )
     .orderBy('created_at', 'desc')
     .limit(listMax)
   const { appId } = filter
@@ -176,6 +182,7 @@ export async function listTokens(
   }
   const rows = await query.execute()
   return rows
+    .toSorted((a, b) => a.created_at.getTime() - b.created_at.getTime())
     .map((row) => ({
       id: row.id,
       name: row.name,
@@ -186,5 +193,4 @@ export async function listTokens(
       madeBy: row.made_by,
     }))
     .filter((token) => mayManageToken(caller, token))
-    .toReversed()
 }
