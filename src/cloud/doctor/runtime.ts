@@ -78,7 +78,7 @@ async function askHosts(home: Home): Promise<HostInfo[]> {
   const answers = state.places.map(async (place) => {
     const headers = { authorization: `Bearer ${clusterKeyOf(home)}` }
     const request = { method: 'GET', path: '/v1/host', headers, timeoutMs: 2_000 } as const
-    return callJson<HostInfo>(hostSocket(home, place), request)
+    return callJson<HostInfo>(`unix:${hostSocket(home, place)}`, request)
   })
   const settled = await Promise.allSettled(answers)
   return settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))

@@ -71,7 +71,9 @@ export function openRuntimes(options: RuntimesOptions): Runtimes {
   }
 
   async function probeOnce(kind: RuntimeKind): Promise<DriverProbe> {
-    const verdict = (await drivers[kind]?.probe()) ?? { ok: false, note: `no ${kind} on this host` }
+    const said = (await drivers[kind]?.probe()) ?? { ok: false, note: `no ${kind} on this host` }
+    // The last words of a program may have several lines.
+    const verdict = { ...said, note: said.note.trim().replaceAll(/\s*\n\s*/g, '; ') }
     verdicts.set(kind, verdict)
     log.info({ runtime: kind, ...verdict }, verdict.ok ? 'a runtime works' : 'a runtime does not')
     return verdict
