@@ -1,0 +1,422 @@
+import { stat } from 'node:fs/promises'
+import { cpus, constants } from 'node:os'
+import { systemClock } from '#core/clock.ts'
+import { Fault, isFault, messageOf } from '#core/fault.ts'
+import type { Logger } from '#sys/log.ts'
+import { removeEmptyCgroups } from '../cgroup.ts'
+import type {
+  Driver,
+  ExecRequest,
+  ExecResult,
+  ExitRecord,
+  MachineStats,
+  StartSpec,
+} from '../driver.ts'
+import { ExitWatch } from '../exit-watch.ts'
+import { IdLocks } from '../id-locks.ts'
+import { discard, emptyTrash } from '../machine-folder.ts'
+import type { Accel } from './qemu-args.ts'
+import { probeVm, type ProbeVerdict } from './qemu-probe.ts'
+import { Qmp } from './qmp.ts'
+import { StartSlots } from './start-slots.ts'
+import { clearVm, killVmm } from './vm-clear.ts'
+import { readVmEnd, writeVmEnd, writeVmRecord, type VmRecord } from './vm-folder.ts'
+import { socketPath } from './vm-launch.ts'
+import { VmPlace } from './vm-place.ts'
+import { resumeVm } from './vm-resume.ts'
+import type { VmSession } from './vm-session.ts'
+import { VmSessions } from './vm-sessions.ts'
+import { readManifest, saveSnapshot, snapshotFlaw } from './vm-snapshot.ts'
+import { startVm, type VmMakers } from './vm-start.ts'
+
+export interface QemuDriverOptions {
+  /** Records, disks and snapshots of this host's VMs. */
+  dir: string
+  /** Names the cgroup parent, and the range of users: two hosts on one kernel do not meet. */
+  hostId: string
+  /** The guests' kernel, shared by hosts. */
+  kernelCacheDir: string
+  /** Only this is tried; default: KVM, and TCG where no guest boots with it. */
+  accel?: Accel
+  /** PID 1; default: the one that set-up built. */
+  initPath?: string
+  /** How many boot at the same time; the others wait. */
+  startsAtOnceMax?: number
+  log: Logger
+}
+
+const controlTimeoutMs = 5_000
+const statsTimeoutMs = 2_000
+
+/**
+ * Machines as VMs: QEMU's smallest machine, with Debian's kernel and our PID 1. What a machine is doing is read from the
+ * kernel and from files each time; the only thing in our memory is the talk with its guest, which can be begun anew.
+ */
+export function openQemuDriver(options: QemuDriverOptions): Driver {
+  return new QemuDriver(options)
+}
+
+class QemuDriver implements Driver {
+  readonly name = 'qemu'
+  readonly capabilities = {
+    suspend: 'snapshot',
+    exec: true,
+    isolation: 'vm',
+    volumes: 'disk',
+  } as const
+  readonly #options: QemuDriverOptions
+  readonly #log: Logger
+  readonly #place: VmPlace
+  readonly #sessions: VmSessions
+  readonly #locks = new IdLocks()
+  readonly #watch: ExitWatch
+  #verdict: Promise<ProbeVerdict> | undefined
+  #slots: StartSlots | undefined
+
+  constructor(options: QemuDriverOptions) {
+    this.#options = options
+    this.#log = options.log
+    this.#place = new VmPlace(options)
+    this.#sessions = new VmSessions(this.#place, {
+      log: options.log,
+      onOver: (id) => this.#watch.look(id),
+    })
+    emptyTrash(this.#place.folders)
+    this.#watch = new ExitWatch({
+      mayHaveEnded: (id) => !['running', 'suspended'].includes(this.#place.state(id)),
+      settle: (id) => this.#locks.run(id, () => this.#settle(id)),
+      onError: (id, error) => this.#log.error({ id, error: messageOf(error) }, 'cannot settle'),
+    })
+  }
+
+  async probe() {
+    const { makers, note } = await this.#findOut()
+    return { ok: makers !== undefined, note, ...(makers ? { accel: makers.accel } : {}) }
+  }
+
+  #findOut(): Promise<ProbeVerdict> {
+    this.#verdict ??= probeVm(this.#options)
+    return this.#verdict
+  }
+
+  async #makers(): Promise<VmMakers> {
+    const { makers, note } = await this.#findOut()
+    if (!makers) throw new Fault('native_failed', note)
+    return makers
+  }
+
+  async start(spec: StartSpec, netReady: Promise<unknown> = Promise.resolve()): Promise<void> {
+    const makers = await this.#makers()
+    const most = this.#options.startsAtOnceMax ?? cpus().length * (makers.accel === 'kvm' ? 4 : 1)
+    this.#slots ??= new StartSlots(most)
+    const slots = this.#slots
+    await this.#locks.run(spec.id, async () => {
+      try {
+        await this.#clear(spec.id, { keepRoot: spec.keepRoot === true })
+        const stepsMs = await slots.run(() =>
+          startVm({ ...this.#means(spec.id), spec, makers, netReady }),
+        )
+        this.#log.debug({ id: spec.id, stepsMs }, 'VM started')
+      } catch (error) {
+        await this.#forget(spec.id)
+        throw error
+      } finally {
+        this.#place.releaseUid(spec.id)
+      }
+    })
+  }
+
+  #means(id: string) {
+    return {
+      place: this.#place,
+      sessions: this.#sessions,
+      onGone: () => this.#watch.look(id),
+    }
+  }
+
+  async #clear(id: string, options: { keepRoot: boolean }): Promise<void> {
+    await this.#sessions.close(id)
+    await clearVm(this.#place, id, options)
+  }
+
+  async #forget(id: string): Promise<void> {
+    await this.#clear(id, { keepRoot: false })
+    discard(this.#place.folders, this.#place.folder(id).dir)
+  }
+
+  recover(id: string): Promise<'running' | ExitRecord | undefined> {
+    return this.#locks.run(id, async () => {
+      const state = this.#place.state(id)
+      if (state === 'suspended') return this.#recoverSuspended(id)
+      if (state === 'running') {
+        await this.#adopt(id)
+        return 'running'
+      }
+      const end = await this.#settle(id)
+      if (end) return end
+      // A start that was cut short. What the machine wrote before is for its next start to keep or not.
+      if (state !== 'none') await this.#clear(id, { keepRoot: true })
+      return undefined
+    })
+  }
+
+  /** Begins the talk with a VM that nobody speaks with; one that stood still for a snapshot that came to nothing goes on. */
+  async #adopt(id: string): Promise<void> {
+    const record = this.#place.record(id)
+    if (!record || this.#sessions.has(id)) return
+    await this.#sessions.open(id)
+    discard(this.#place.folders, this.#place.folder(id).unfinished)
+    await this.#control(record, async (qmp) => {
+      if ((await qmp.status()) !== 'running') await qmp.execute('cont')
+    }).catch((error: unknown) =>
+      this.#log.warn({ id, error: messageOf(error) }, 'a VM cannot be asked how it is'),
+    )
+  }
+
+  async #recoverSuspended(id: string): Promise<'running' | undefined> {
+    const record = this.#place.record(id)
+    const { makers } = await this.#findOut()
+    if (record && makers) {
+      await killVmm(this.#place, record) // Its snapshot was complete, or its resume was not.
+      const flaw = snapshotFlaw(this.#place.folder(id), record, makers.text)
+      if (!flaw) return 'running'
+      this.#log.warn({ id, flaw }, 'a snapshot is discarded')
+    }
+    await this.#loseSnapshot(id)
+    return undefined
+  }
+
+  /** What is left is a disk for a start with `keepRoot`. */
+  async #loseSnapshot(id: string): Promise<void> {
+    const at = this.#place.folder(id)
+    const record = this.#place.record(id)
+    if (record) writeVmRecord(at, { ...record, started: false })
+    await this.#clear(id, { keepRoot: true })
+  }
+
+  async exited(id: string): Promise<ExitRecord> {
+    const end = readVmEnd(this.#place.folder(id))
+    if (end) return end
+    if (!this.#place.record(id)) {
+      throw new Fault('not_found', `no machine ${id} was started on this host`)
+    }
+    if (this.#place.state(id) === 'running' && !this.#sessions.has(id)) await this.recover(id)
+    return this.#watch.wait(id)
+  }
+
+  /** The end of a machine that is over, written down once; undefined when it never started or runs. */
+  async #settle(id: string): Promise<ExitRecord | undefined> {
+    const at = this.#place.folder(id)
+    const known = readVmEnd(at)
+    if (known) return known
+    const record = this.#place.record(id)
+    if (!record || this.#place.state(id) !== 'over') return undefined
+    const end = this.#place.endOf(record, await this.#sessions.consoleWords(id))
+    // Its disks are flushed and its end is kept: nothing of it is waited for.
+    await killVmm(this.#place, record)
+    await this.#sessions.close(id)
+    writeVmEnd(at, end)
+    void this.#locks
+      .run(id, () => this.#release(id))
+      .catch((error: unknown) => this.#log.warn({ id, error: messageOf(error) }, 'cannot clean up'))
+    return end
+  }
+
+  /** Gives back what an ended machine held; its records stay. Does nothing to a machine that was started again. */
+  async #release(id: string): Promise<void> {
+    if (this.#place.state(id) === 'ended') await this.#clear(id, { keepRoot: true })
+  }
+
+  async #session(id: string): Promise<VmSession> {
+    const state = this.#place.state(id)
+    if (state === 'suspended') {
+      throw new Fault('precondition_failed', `machine ${id} is suspended; resume it first`)
+    }
+    const session = state === 'running' ? await this.#sessions.open(id) : undefined
+    if (!session) throw new Fault('precondition_failed', `machine ${id} is not running`)
+    await session.guest.connected(controlTimeoutMs)
+    return session
+  }
+
+  async signal(id: string, signal: NodeJS.Signals): Promise<boolean> {
+    const state = this.#place.state(id)
+    if (state === 'suspended') {
+      if (signal === 'SIGKILL') return this.#endSuspended(id)
+      await this.resume(id)
+    } else if (state !== 'running') return false
+    try {
+      const { guest } = await this.#session(id)
+      return guest.signal(constants.signals[signal])
+    } catch (error) {
+      // A guest that does not listen any more is ended as its owner wants it.
+      const record = this.#place.record(id)
+      if (signal === 'SIGKILL' && record && this.#place.state(id) === 'running') {
+        await killVmm(this.#place, record)
+        return true
+      }
+      if (isFault(error, 'precondition_failed')) return false
+      throw error
+    }
+  }
+
+  #endSuspended(id: string): Promise<boolean> {
+    return this.#locks.run(id, async () => {
+      if (this.#place.state(id) !== 'suspended') return false
+      const end = { exitCode: 137, signal: 9, oomKilled: false, at: systemClock.now() }
+      writeVmEnd(this.#place.folder(id), end)
+      await this.#clear(id, { keepRoot: true })
+      this.#watch.tell(id, end)
+      return true
+    })
+  }
+
+  async exec(id: string, request: ExecRequest): Promise<ExecResult> {
+    const { guest } = await this.#session(id)
+    const env = { HOME: '/root', ...request.env }
+    return guest.exec({ ...request, env, user: '' })
+  }
+
+  async ps(id: string) {
+    if (this.#place.state(id) !== 'running') return []
+    const listed = await (await this.#session(id)).guest.ps()
+    // The kernel's own threads have no command line, and no memory.
+    return listed.filter(({ command, rss }) => command !== '' || rss > 0)
+  }
+
+  async stats(id: string): Promise<MachineStats | undefined> {
+    const record = this.#place.record(id)
+    const state = this.#place.state(id)
+    if (!record || (state !== 'running' && state !== 'suspended')) return undefined
+    const memoryMaxBytes = record.memoryMb * 1024 * 1024
+    if (state === 'suspended') {
+      const cpuUsec = readManifest(this.#place.folder(id))?.cpuUsec ?? record.cpuUsecBefore
+      return { cpuUsec, memoryBytes: 0, memoryMaxBytes, processes: 0 }
+    }
+    const cpuUsec = this.#place.cpuUsec(record)
+    const inside = await this.#inside(id)
+    return { cpuUsec, memoryMaxBytes, ...inside }
+  }
+
+  /** What the guest says of itself; of one that says nothing, that it has all its memory. */
+  async #inside(id: string): Promise<{ memoryBytes: number; processes: number }> {
+    const session = await this.#sessions.open(id)
+    try {
+      if (!session) throw new Fault('internal', 'a VM without its record')
+      await session.guest.connected(statsTimeoutMs)
+      const said = await session.guest.stats()
+      const memoryBytes = said.memoryTotalBytes - said.memoryAvailableBytes
+      return { memoryBytes, processes: said.processes }
+    } catch {
+      return { memoryBytes: (this.#place.record(id)?.memoryMb ?? 0) * 1024 * 1024, processes: 0 }
+    }
+  }
+
+  async #control<T>(record: VmRecord, work: (qmp: Qmp) => Promise<T>): Promise<T> {
+    const qmp = await Qmp.open(socketPath(record.vmm?.pid ?? 0, 'qmp'), controlTimeoutMs)
+    try {
+      return await work(qmp)
+    } finally {
+      qmp.close()
+    }
+  }
+
+  #running(id: string): VmRecord {
+    const record = this.#place.record(id)
+    if (record && this.#place.state(id) === 'running') return record
+    throw new Fault('precondition_failed', `machine ${id} is not running`)
+  }
+
+  suspend(id: string): Promise<void> {
+    return this.#locks.run(id, async () => {
+      if (this.#place.state(id) === 'suspended') return
+      const record = this.#running(id)
+      const begun = performance.now()
+      await this.#control(record, async (qmp) => {
+        await this.#sessions.close(id)
+        try {
+          await qmp.execute('stop')
+          await saveSnapshot(this.#place, record, qmp)
+        } catch (error) {
+          discard(this.#place.folders, this.#place.folder(id).unfinished)
+          await qmp.execute('cont').catch(() => {})
+          await this.#sessions.open(id)
+          throw new Fault('native_failed', `machine ${id} was not suspended: ${messageOf(error)}`)
+        }
+      })
+      await killVmm(this.#place, record)
+      const ms = Math.round(performance.now() - begun)
+      this.#log.debug({ id, ms }, 'VM suspended')
+    })
+  }
+
+  resume(id: string, netReady: Promise<unknown> = Promise.resolve()): Promise<void> {
+    return this.#locks.run(id, async () => {
+      const record = this.#place.record(id)
+      if (!record || this.#place.state(id) !== 'suspended') {
+        this.#running(id) // It goes on already, as after a resume that was told to nobody.
+        return
+      }
+      const makers = await this.#makers()
+      try {
+        const stepsMs = await resumeVm({ ...this.#means(id), record, makers, netReady })
+        this.#log.debug({ id, stepsMs }, 'VM resumed')
+      } catch (error) {
+        await this.#loseSnapshot(id)
+        throw error
+      }
+    })
+  }
+
+  async still<T>(id: string, action: () => Promise<T>): Promise<T> {
+    return this.#locks.run(id, async () => {
+      if (this.#place.state(id) !== 'running') return action()
+      return this.#control(this.#running(id), async (qmp) => {
+        await qmp.execute('stop')
+        try {
+          return await action()
+        } finally {
+          await qmp.execute('cont')
+        }
+      })
+    })
+  }
+
+  async grow(id: string, source: string): Promise<boolean> {
+    if (this.#place.state(id) !== 'running') return false
+    const record = this.#running(id)
+    const index = record.volumes.findIndex((volume) => volume.source === source)
+    const volume = record.volumes[index]
+    if (!volume) return false
+    const { size } = await stat(source)
+    await this.#control(record, (qmp) =>
+      qmp.execute('block_resize', { 'node-name': `volume${index}`, size }),
+    )
+    await (await this.#session(id)).guest.grow(volume.path)
+    return true
+  }
+
+  async destroy(id: string): Promise<void> {
+    await this.#locks.run(id, async () => {
+      const killed = ['running', 'suspended'].includes(this.#place.state(id))
+      const error = killed ? { error: 'the machine was destroyed' } : {}
+      const end = readVmEnd(this.#place.folder(id))
+      await this.#forget(id)
+      const at = systemClock.now()
+      this.#watch.tell(id, end ?? { exitCode: 137, signal: 9, oomKilled: false, at, ...error })
+    })
+    if (this.#place.ids().length === 0) {
+      removeEmptyCgroups(this.#place.cgroups, this.#place.cgroupParent)
+    }
+  }
+
+  /** Nothing is held: images are opened for each VM. */
+  async releaseImages(): Promise<void> {}
+
+  close(): void {
+    this.#sessions.closeAll()
+  }
+
+  async list(): Promise<string[]> {
+    return this.#place.ids()
+  }
+}

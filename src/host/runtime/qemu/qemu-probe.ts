@@ -1,0 +1,149 @@
+import { createHash } from 'node:crypto'
+import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { z } from 'zod'
+import { Fault, messageOf } from '#core/fault.ts'
+import { guestKernel, type GuestKernel } from '#host/guest/index.ts'
+import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
+import { runOk } from '#sys/process.ts'
+import { removeEmptyCgroups } from '../cgroup.ts'
+import { bootId } from '../machine-folder.ts'
+import { architecture, qemuArgs, type Accel } from './qemu-args.ts'
+import { clearVm } from './vm-clear.ts'
+import { writeVmRecord, type VmRecord } from './vm-folder.ts'
+import { readableByVmms } from './vm-launch.ts'
+import { VmPlace } from './vm-place.ts'
+import { VmSession } from './vm-session.ts'
+import { bootFailure, launch, orGone, type VmMakers } from './vm-start.ts'
+
+export interface ProbeOptions {
+  dir: string
+  hostId: string
+  kernelCacheDir: string
+  /** Only this is tried. */
+  accel?: Accel
+  /** PID 1. */
+  initPath?: string
+}
+
+/** `makers` undefined: no VM boots here. */
+export interface ProbeVerdict {
+  makers?: VmMakers
+  note: string
+}
+
+const bootTimeoutMs: Record<Accel, number> = { kvm: 10_000, tcg: 60_000 }
+const initBuilt = resolve(import.meta.dirname, '../../../../build/guest/init')
+const verdictSchema = z.object({ key: z.string(), accel: z.enum(['kvm', 'tcg']), note: z.string() })
+const slow = 'emulated by QEMU (TCG), several times slower than a processor'
+
+/**
+ * What really boots here, KVM before TCG: a device that opens says little. Kept beside the kernel for as long as the
+ * host's kernel runs, so that it costs a boot only once. Never throws.
+ */
+export async function probeVm(options: ProbeOptions): Promise<ProbeVerdict> {
+  try {
+    const version = (await runOk(architecture().program, ['--version'])).split('\n')[0] ?? ''
+    const kernel = await guestKernel({
+      cacheDir: options.kernelCacheDir,
+      initPath: options.initPath ?? initBuilt,
+    })
+    readableByVmms(kernel.elfPath)
+    readableByVmms(kernel.initramfsPath)
+    return await choose(options, { kernel, version })
+  } catch (error) {
+    return { note: `no VM can run here: ${messageOf(error)}` }
+  }
+}
+
+interface Parts {
+  kernel: GuestKernel
+  version: string
+}
+
+const makersOf = ({ kernel, version }: Parts, accel: Accel): VmMakers => ({
+  accel,
+  kernel,
+  text: `${version}, kernel ${kernel.release} ${kernel.digest.slice(0, 16)}, ${accel}`,
+})
+
+async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict> {
+  const file = join(options.kernelCacheDir, 'probe.json')
+  const asked = `${makersOf(parts, 'kvm').text} ${options.accel ?? 'any'} ${bootId}`
+  const key = createHash('sha256').update(asked).digest('hex')
+  const known = verdictSchema.safeParse(readJsonFile(file)).data
+  if (known?.key === key) return { makers: makersOf(parts, known.accel), note: known.note }
+  const reasons: string[] = []
+  for (const accel of options.accel ? [options.accel] : (['kvm', 'tcg'] as const)) {
+    const makers = makersOf(parts, accel)
+    try {
+      if (accel === 'kvm') closeSync(openSync('/dev/kvm', 'r+'))
+      const ms = await bootOnce(options, makers)
+      const how = accel === 'kvm' ? 'with KVM' : slow
+      const because = reasons.length > 0 ? ` (${reasons.join('; ')})` : ''
+      const note = `VMs by QEMU, ${how}: a guest booted and answered in ${ms} ms${because}`
+      writeFileAtomic(file, JSON.stringify({ key, accel, note }))
+      return { makers, note }
+    } catch (error) {
+      reasons.push(`${accel.toUpperCase()}: ${messageOf(error)}`)
+    }
+  }
+  return { note: `no VM boots here: ${reasons.join('; ')}` }
+}
+
+/** Boots PID 1 alone, as a machine is booted, and waits for its word. */
+async function bootOnce(options: ProbeOptions, makers: VmMakers): Promise<number> {
+  const dir = join(options.dir, 'probe', String(process.pid))
+  const place = new VmPlace({ dir, hostId: `${options.hostId}-probe-${process.pid}` })
+  const id = 'probe'
+  const at = place.folder(id)
+  mkdirSync(at.dir, { recursive: true })
+  const begun = performance.now()
+  let session: VmSession | undefined
+  try {
+    const record = probeRecord(place, makers)
+    writeVmRecord(at, record)
+    const vmm = await launch({ place, makers, onGone: () => {} }, record, undefined)
+    const onNote = () => {}
+    const talk = await VmSession.open({ at, record, pid: vmm.identity.pid, onNote, onOver: onNote })
+    session = talk
+    const alive = orGone(vmm, () => bootFailure(place, record, talk))
+    await Promise.race([talk.guest.connected(bootTimeoutMs[makers.accel]), alive]).catch(
+      (error: unknown) => {
+        throw error instanceof Fault && error.code === 'timeout'
+          ? bootFailure(place, record, session, 'no answer of its guest')
+          : error
+      },
+    )
+    return Math.round(performance.now() - begun)
+  } finally {
+    await session?.close()
+    await clearVm(place, id, { keepRoot: false })
+    removeEmptyCgroups(place.cgroups, place.cgroupParent)
+    rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
+  }
+}
+
+function probeRecord(place: VmPlace, makers: VmMakers): VmRecord {
+  const shape = { accel: makers.accel, cpus: 1, memoryMb: 128, disks: false, volumes: 0 }
+  return {
+    id: 'probe',
+    instanceId: '',
+    bootId,
+    uid: place.takeUid('probe'),
+    squashfsPath: '/dev/null',
+    kernelPath: makers.kernel.elfPath,
+    initramfsPath: makers.kernel.initramfsPath,
+    makers: makers.text,
+    args: qemuArgs(shape),
+    volumes: [],
+    cpus: 1,
+    cpuKind: 'performance',
+    memoryMb: shape.memoryMb,
+    netnsPath: '/proc/self/ns/net',
+    hasNic: false,
+    logFile: join(place.folders.machines, 'probe', 'output.log'),
+    cpuUsecBefore: 0,
+    started: false,
+  }
+}

@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process'
+import { chmodSync, chownSync, closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { Fault } from '#core/fault.ts'
+import { processStartTime, type ProcessIdentity } from '#sys/process.ts'
+import { architecture, fds, sockets } from './qemu-args.ts'
+import type { VmFolder, VmRecord } from './vm-folder.ts'
+
+/**
+ * Waits for the word, then becomes QEMU: in the machine's network, with folders of devices of its own (so that its user
+ * may open tap and KVM, and nothing else), as that user, without a way to more rights. The process stays the same one.
+ */
+const launcher = `
+read -r word && [ "$word" = go ] || exit 1
+exec nsenter --net="$1" unshare --mount --ipc --uts /bin/sh -c '
+  mount -t tmpfs -o size=64k,mode=755,nosuid,noexec none /dev || exit 1
+  mkdir /dev/net && mknod -m 666 /dev/net/tun c 10 200 && mknod -m 666 /dev/null c 1 3 || exit 1
+  mknod -m 666 /dev/zero c 1 5 && mknod -m 666 /dev/urandom c 1 9 || exit 1
+  [ "$3" = kvm ] && { mknod -m 666 /dev/kvm c 10 232 || exit 1; }
+  ulimit -c 0
+  uid=$2; shift 3
+  exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --bounding-set=-all --inh-caps=-all \\
+    --no-new-privs -- "$@" </dev/null
+' sh "$@"
+`
+
+export interface VmmProcess {
+  identity: ProcessIdentity
+  /** Resolves when it is gone. */
+  gone: Promise<void>
+  /** Lets it begin. It is to be written down, and in its cgroup, before. */
+  go(): void
+}
+
+const readWrite = constants.O_RDWR
+const readOnly = constants.O_RDONLY
+
+/** The files of a VMM by the number under which it finds them. */
+function openFiles(at: VmFolder, record: VmRecord, options: { incoming: boolean }): number[] {
+  const opened: number[] = []
+  const wanted: [number, string, number][] = [
+    [fds.kernel, record.kernelPath, readOnly],
+    [fds.initramfs, record.initramfsPath, readOnly],
+    [fds.image, record.squashfsPath, readOnly],
+    [fds.upper, record.squashfsPath === '/dev/null' ? '/dev/null' : at.upper, readWrite],
+    [fds.memory, options.incoming ? at.memoryFile : '/dev/null', readOnly],
+    ...record.volumes.map(
+      ({ source }, i) => [fds.volumes + i, source, readWrite] as [number, string, number],
+    ),
+  ]
+  try {
+    for (const [fd, path, flags] of wanted) opened[fd - fds.kernel] = openSync(path, flags)
+  } catch (error) {
+    for (const fd of opened) closeSync(fd)
+    throw error
+  }
+  return opened
+}
+
+/** Starts a VMM and leaves it waiting. It outlives us: a session of its own, its words in a file. */
+export function spawnVmm(
+  at: VmFolder,
+  record: VmRecord,
+  options: { accel: string; incoming: boolean },
+): VmmProcess {
+  rmSync(at.run, { recursive: true, force: true })
+  mkdirSync(at.run, { mode: 0o700 })
+  chownSync(at.run, record.uid, record.uid)
+  const log = openSync(at.vmmLog, 'w', 0o600)
+  const files = openFiles(at, record, options)
+  // Loaded before the machine may read from its network: paused, until the snapshot is no more.
+  const incoming = options.incoming ? ['-incoming', `fd:${fds.memory}`, '-S'] : []
+  const command = [architecture().program, ...record.args, ...incoming]
+  const child = spawn(
+    '/bin/sh',
+    ['-c', launcher, 'sh', record.netnsPath, String(record.uid), options.accel, ...command],
+    {
+      cwd: at.run,
+      detached: true,
+      stdio: ['pipe', log, log, ...files],
+      env: { PATH: process.env['PATH'] ?? '' },
+    },
+  )
+  for (const fd of [log, ...files]) closeSync(fd)
+  child.on('error', () => {}) // Reported below: no pid.
+  if (child.pid === undefined || !child.stdin) {
+    throw new Fault('native_failed', `the machine's monitor could not be started: /bin/sh failed`)
+  }
+  const gone = once(child, 'exit').then(() => {})
+  child.unref()
+  const { stdin } = child
+  stdin.on('error', () => {}) // It ended early: `gone` says so.
+  return {
+    identity: { pid: child.pid, startTime: processStartTime(child.pid) ?? 0 },
+    gone,
+    go: () => stdin.end('go\n'),
+  }
+}
+
+/** Short however deep the machine's folder is, and of this very VMM alone. */
+export const socketPath = (pid: number, name: keyof typeof sockets): string =>
+  join('/proc', String(pid), 'cwd', sockets[name])
+
+/** A file that VMMs of any user read through a descriptor of ours. */
+export const readableByVmms = (path: string): void => chmodSync(path, 0o644)

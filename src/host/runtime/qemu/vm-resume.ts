@@ -1,0 +1,71 @@
+import { randomBytes } from 'node:crypto'
+import { systemClock } from '#core/clock.ts'
+import { Fault } from '#core/fault.ts'
+import { discard } from '../machine-folder.ts'
+import { Qmp } from './qmp.ts'
+import { killVmm } from './vm-clear.ts'
+import type { VmRecord } from './vm-folder.ts'
+import { socketPath } from './vm-launch.ts'
+import { readNetwork } from './vm-network.ts'
+import type { VmPlace } from './vm-place.ts'
+import type { VmSessions } from './vm-sessions.ts'
+import { readManifest, snapshotFlaw } from './vm-snapshot.ts'
+import { bootFailure, launch, orGone, patienceMs, type VmMakers } from './vm-start.ts'
+
+export interface VmResume {
+  place: VmPlace
+  sessions: VmSessions
+  record: VmRecord
+  makers: VmMakers
+  netReady: Promise<unknown>
+  onGone(): void
+}
+
+const entropyBytes = 64
+
+/**
+ * Loads the snapshot into a new VMM that stands still, makes the snapshot count no more, and only then lets the VM go
+ * on: cut short anywhere, there is either a snapshot or a VM. Then the guest is told. Any Fault means that the snapshot
+ * is of no use.
+ */
+export async function resumeVm(resume: VmResume): Promise<string> {
+  const { place, record, makers } = resume
+  const at = place.folder(record.id)
+  const begun = performance.now()
+  const steps: string[] = []
+  const mark = (name: string) => steps.push(`${name} ${Math.round(performance.now() - begun)}`)
+  await killVmm(place, record) // Of a suspend or a resume that was cut short.
+  const flaw = snapshotFlaw(at, record, makers.text)
+  if (flaw) throw new Fault('native_failed', `the snapshot of machine ${record.id}: ${flaw}`)
+  await resume.netReady
+  const network = await readNetwork(record.netnsPath)
+  record.cpuUsecBefore = readManifest(at)?.cpuUsec ?? 0
+  const vmm = await launch(resume, record, network, { incoming: true })
+  const gone = orGone(vmm, () => bootFailure(place, record, undefined, 'it did not resume'))
+  const timeoutMs = patienceMs[makers.accel]
+  const path = socketPath(vmm.identity.pid, 'qmp')
+  const qmp = await Promise.race([Qmp.open(path, timeoutMs), gone])
+  try {
+    await Promise.race([loaded(qmp, timeoutMs), gone])
+    mark('loaded')
+    discard(place.folders, at.snapshot)
+    await qmp.execute('cont')
+  } finally {
+    qmp.close()
+  }
+  const session = await resume.sessions.open(record.id)
+  if (!session) throw new Fault('internal', 'a VM without its record')
+  await Promise.race([session.guest.resumed(randomBytes(entropyBytes), timeoutMs), gone])
+  mark('answered')
+  return steps.join(', ')
+}
+
+async function loaded(qmp: Qmp, timeoutMs: number): Promise<void> {
+  const until = performance.now() + timeoutMs
+  for (let waitMs = 2; performance.now() < until; waitMs = Math.min(50, waitMs * 2)) {
+    const status = await qmp.status()
+    if (status === 'paused' || status === 'prelaunch') return
+    await systemClock.sleep(waitMs)
+  }
+  throw new Fault('timeout', `a snapshot was not loaded within ${timeoutMs / 1000} s`)
+}

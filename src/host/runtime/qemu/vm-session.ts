@@ -1,0 +1,93 @@
+import { systemClock } from '#core/clock.ts'
+import { dialUnix, Guest, type GuestExit } from '#host/guest/index.ts'
+import { RunLog } from '#host/logs/index.ts'
+import type { ExitRecord } from '../driver.ts'
+import { ConsoleTail } from './console.ts'
+import { writeGuestExit, type VmFolder, type VmRecord } from './vm-folder.ts'
+import { socketPath } from './vm-launch.ts'
+
+/** Output may have waited in the guest for a host that was away. */
+const clockDriftMsMax = 24 * 3_600_000
+
+export interface VmSessionOptions {
+  at: VmFolder
+  record: VmRecord
+  pid: number
+  onNote(words: string): void
+  /** The guest's end is on the disk, and the guest knows. */
+  onOver(): void
+}
+
+/**
+ * Our talk with one running VM: its guest, its console, and what it writes into its log. The guest's end is on the disk
+ * before the guest may go.
+ */
+export class VmSession {
+  readonly guest: Guest
+  readonly pid: number
+  readonly #console: ConsoleTail
+  readonly #log: RunLog
+  #writing: Promise<void> = Promise.resolve()
+  #closed = false
+
+  static async open(options: VmSessionOptions): Promise<VmSession> {
+    const log = await RunLog.open(options.record.logFile, options.at.outputFile)
+    return new VmSession(options, log)
+  }
+
+  private constructor(options: VmSessionOptions, log: RunLog) {
+    const { at, record, pid } = options
+    this.pid = pid
+    this.#console = new ConsoleTail(socketPath(pid, 'console'))
+    this.#log = log
+    this.guest = new Guest({
+      name: record.id,
+      dial: () => dialUnix(socketPath(pid, 'guest')),
+      padded: true,
+      outputFrom: log.offset,
+      onOutput: (output) => this.#write(() => log.write({ ...output, at: moment(output.at) })),
+      onExit: async (exit) => {
+        const end = exitRecord(exit)
+        await this.#write(() => log.finish(end.at))
+        writeGuestExit(at, end)
+      },
+      onNote: (words) => options.onNote(words),
+    })
+    this.guest.exited.then(
+      () => options.onOver(),
+      () => {},
+    )
+  }
+
+  get consoleWords(): string {
+    return this.#console.words
+  }
+
+  /** What has come is written; what comes later is for the next talk. */
+  #write(work: () => Promise<void>): Promise<void> {
+    if (this.#closed) return Promise.reject(new Error('this talk is over'))
+    this.#writing = work()
+    return this.#writing
+  }
+
+  /** Resolves when nothing is written any more. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.guest.close()
+    this.#console.close()
+    await this.#writing.catch(() => {}) // Told to the guest's end of the channel.
+    await this.#log.close()
+  }
+}
+
+function exitRecord(exit: GuestExit): ExitRecord {
+  const { outputLost: _, ...rest } = exit
+  return { ...rest, at: moment(exit.at) }
+}
+
+/** The guest's clock is the guest's: a time far from ours is none. */
+function moment(at: number): number {
+  const now = systemClock.now()
+  return Math.abs(at - now) < clockDriftMsMax ? at : now
+}

@@ -1,0 +1,65 @@
+import { messageOf } from '#core/fault.ts'
+import type { Logger } from '#sys/log.ts'
+import type { VmPlace } from './vm-place.ts'
+import { VmSession } from './vm-session.ts'
+
+/** Our talks with the VMs of this host, one each. */
+export class VmSessions {
+  readonly #place: VmPlace
+  readonly #log: Logger
+  readonly #onOver: (id: string) => void
+  readonly #open = new Map<string, { pid: number; session: Promise<VmSession> }>()
+
+  constructor(place: VmPlace, options: { log: Logger; onOver: (id: string) => void }) {
+    this.#place = place
+    this.#log = options.log
+    this.#onOver = options.onOver
+  }
+
+  has(id: string): boolean {
+    return this.#open.has(id)
+  }
+
+  /** The talk with a machine whose VMM lives; begun when there is none. */
+  async open(id: string): Promise<VmSession | undefined> {
+    const record = this.#place.record(id)
+    const pid = record?.vmm?.pid
+    if (!record || pid === undefined) return undefined
+    const known = this.#open.get(id)
+    if (known?.pid === pid) return known.session
+    const before = this.close(id)
+    const opening = before.then(() =>
+      VmSession.open({
+        at: this.#place.folder(id),
+        record,
+        pid,
+        onNote: (words) => this.#log.info({ id, words }, 'PID 1 says'),
+        onOver: () => this.#onOver(id),
+      }),
+    )
+    this.#open.set(id, { pid, session: opening })
+    opening.catch(() => this.#open.delete(id))
+    return opening
+  }
+
+  /** The last words on the console of a machine that we speak with. */
+  async consoleWords(id: string): Promise<string | undefined> {
+    const session = await this.#open.get(id)?.session.catch(() => undefined)
+    return session?.consoleWords
+  }
+
+  async close(id: string): Promise<void> {
+    const open = this.#open.get(id)
+    this.#open.delete(id)
+    const session = await open?.session.catch(() => undefined)
+    await session
+      ?.close()
+      .catch((error: unknown) =>
+        this.#log.warn({ id, error: messageOf(error) }, 'cannot close the log of a machine'),
+      )
+  }
+
+  closeAll(): void {
+    for (const id of this.#open.keys()) void this.close(id)
+  }
+}
