@@ -193,7 +193,7 @@ class ContainerDriver implements Driver {
   }
 
   close(): void {
-    for (const id of [...this.#channels.keys()]) this.#letGo(id)
+    for (const id of this.#channels.keys()) this.#letGo(id)
   }
 
   #over(id: string): void {

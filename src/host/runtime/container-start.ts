@@ -65,17 +65,11 @@ export async function startContainer(start: ContainerStart): Promise<string> {
   const prepared = prepareRoot(spec, at.root)
   writeBundle(start, prepared.volumes)
   const listener = await listenForGuest(at.dir)
-  try {
-    steps.mark('bundle')
-    await start.netReady
-    steps.mark('network')
-    record.container = await createContainer(start, listener)
-  } finally {
-    listener.handOver()
-  }
+  steps.mark('bundle')
+  const [created, channel] = await begin(start, record, listener)
+  record.container = created
   writeRecord(at, record)
-  steps.mark('create')
-  const channel = await start.openChannel(record)
+  steps.mark('network and create')
   const { env, workdir } = prepared
   const tty = spec.tty ? { tty: { rows: 24, columns: 80 } } : {}
   await channel.guest.run(
@@ -86,6 +80,22 @@ export async function startContainer(start: ContainerStart): Promise<string> {
   writeRecord(at, record)
   steps.mark('start')
   return steps.text()
+}
+
+/** The container, and meanwhile the channel to it: PID 1 finds the host's first word waiting. */
+async function begin(
+  start: ContainerStart,
+  record: MachineRecord,
+  listener: GuestListener,
+): Promise<[ProcessIdentity, MachineChannel]> {
+  let creating: Promise<ProcessIdentity>
+  try {
+    await start.netReady
+    creating = createContainer(start, listener)
+  } finally {
+    listener.handOver()
+  }
+  return Promise.all([creating, start.openChannel(record)])
 }
 
 function writeBundle(
