@@ -19,6 +19,9 @@ import { openWakerSocket, type WakerSocket } from './waker-socket.ts'
 
 export const programFile = join(import.meta.dirname, '../../bin/hangar.ts')
 
+/** Beside the PID 1 that set-up builds. */
+const kernelDir = join(import.meta.dirname, '../../build/guest/kernel')
+
 /** What every role's part is made from. */
 export interface World {
   home: Home
@@ -128,6 +131,7 @@ export function hostPart(world: World, place: Place): Part {
     nats_url: natsUrl(world),
     cluster_key_file: home.clusterKey,
     runtime: config.runtime,
+    kernel_dir: kernelDir,
     cpu_overcommit: config.cpu_overcommit,
     mirrors: config.mirrors,
     registries: [own, ...named],

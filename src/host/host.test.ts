@@ -106,6 +106,7 @@ describe('a host process', { concurrency: 1 }, () => {
       nats_url: 'nats://127.0.0.1:9',
       cluster_key_file: join(dir, 'cluster.key'),
       runtime: 'container',
+      kernel_dir: join(dir, 'kernel'),
       mirrors: {},
       registries: [{ host: registry.host, username: '', password: '', insecure: true }],
       cpu_overcommit: 1,

@@ -10,7 +10,7 @@ import type { HostSettings } from '#spec/settings.ts'
 import { createLogger } from '#sys/log.ts'
 import { openImageStore } from '#host/image/index.ts'
 import { openHostNet } from '#host/net/index.ts'
-import { openContainerDriver, openRuntimes } from '#host/runtime/index.ts'
+import { openContainerDriver, openQemuDriver, openRuntimes } from '#host/runtime/index.ts'
 import { openVolumes } from '#host/volume/index.ts'
 import { connectRoster } from '#roster/index.ts'
 import { createAgent, type Agent } from './agent.ts'
@@ -90,7 +90,13 @@ async function openAgent(
   })
   const keepImages = () => imagesToKeep(agent)
   const container = openContainerDriver({ dir: join(dir, 'runtime'), hostId: id, keepImages, log })
-  const runtimes = openRuntimes({ drivers: { container }, wish: settings.runtime, log })
+  const qemu = openQemuDriver({
+    dir: join(dir, 'vms'),
+    hostId: id,
+    kernelCacheDir: settings.kernel_dir,
+    log,
+  })
+  const runtimes = openRuntimes({ drivers: { qemu, container }, wish: settings.runtime, log })
   // A host whose runtime does not work still answers for its machines; starts will say what is wrong.
   const known = runtimes.begin()
   // To boot a guest takes seconds, and nobody who starts no machine waits for it.

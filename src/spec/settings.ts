@@ -63,6 +63,8 @@ export const hostSettingsSchema = z.object({
   nats_url: z.string(),
   cluster_key_file: z.string(),
   runtime: runtimeWishSchema,
+  /** The guests' kernel, once for all hosts; kept from one cloud to the next, and may be removed at any time. */
+  kernel_dir: z.string(),
   cpu_overcommit: z.int().min(1),
   mirrors: z.record(z.string(), z.array(z.string())),
   registries: z.array(registryAccessSchema),

@@ -1,5 +1,5 @@
 import { systemClock } from '#core/clock.ts'
-import type { Machine } from '#spec/machine.ts'
+import type { Machine, MachineEvent } from '#spec/machine.ts'
 import type { MachineRuntime } from '#spec/runtime.ts'
 import { relativeTime } from '../age.ts'
 import { getApp } from '../apps.ts'
@@ -116,7 +116,7 @@ async function runStatus(call: Call): Promise<number> {
         new Date(event.timestamp).toISOString(),
         exit
           ? `exit_code=${exit.exit_code},oom_killed=${exit.oom_killed},requested_stop=${exit.requested_stop}`
-          : (event.request?.error ?? ''),
+          : (event.request?.error ?? resumptionOf(event)),
       ]
     }),
   })
@@ -147,6 +147,12 @@ function fieldsOf(machine: Machine): [string, string][] {
     ['Command', words(config.init?.cmd)],
     ...(volume ? [['Volume', volume] as [string, string]] : []),
   ]
+}
+
+/** Whether the start of a suspended machine went on with what it had in memory. */
+function resumptionOf({ request }: MachineEvent): string {
+  const resumed = request?.['resumed']
+  return resumed === undefined ? '' : resumed ? 'resumed' : 'cold start: its memory was lost'
 }
 
 const runtimeOf = ({ kind, accel, note }: MachineRuntime): string =>

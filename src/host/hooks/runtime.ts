@@ -23,12 +23,14 @@ function startSpec(launch: Launch) {
   if (!image || !net) throw new Fault('internal', 'a start without its image or network')
   const ip6 = ip6Of(agent, record)
   const guest = resolveGuest(record.config)
-  const { init } = record.config
+  const { init, rootfs } = record.config
+  const rootfsGb = rootfs?.size_gb
   return {
     id: record.id,
     instanceId: record.instanceId,
     runtime: kindOf(record),
     keepRoot: launch.keepRoot,
+    ...(rootfsGb ? { rootSizeMb: rootfsGb * 1024 } : {}),
     squashfsPath: image.squashfsPath,
     argv: commandOf(record.config, image.config),
     env: environmentOf(record, { imageEnv: image.config.env, secrets: launch.secrets, ip6 }),

@@ -16,3 +16,4 @@ export type {
 export { fakeDriver, fakeVms, type FakeDriver } from './fake-driver.ts'
 export { openContainerDriver, type ContainerDriverOptions } from './container-driver.ts'
 export { openRuntimes, opensKvm, type Runtimes } from './runtimes.ts'
+export { openQemuDriver, type QemuDriverOptions } from './qemu/qemu-driver.ts'
