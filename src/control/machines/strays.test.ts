@@ -90,3 +90,31 @@ test('what the records have and its host does not is marked as gone', async () =
   assert.equal(row.status, 'gone')
   assert.equal((await getMachine(ctx, app, machine.id)).state, 'destroyed')
 })
+
+test('a machine of an app that is deleted meanwhile is not taken into the records', async () => {
+  aheadMs = 0
+  const other = await createApp(ctx, { org: await ensureOrg(ctx, 'personal', 'Personal') })
+  const config = { image: 'debian' }
+  const { id } = await createMachine(ctx, other, { region: 'ord', config }, { owner: 'a@b' })
+  announce(id, other.name)
+  await ctx.db.deleteFrom('machine_placements').where('machine_id', '=', id).execute()
+  const keep = strayKeeper(ctx)
+  const round = () => {
+    control.beat()
+    aheadMs += 61_000
+    return keep()
+  }
+  await round()
+  const kept = await ctx.db.transaction().execute(async (trx) => {
+    const deleted_at = new Date()
+    await trx.updateTable('apps').set({ deleted_at }).where('id', '=', other.id).execute()
+    // For everybody else the app is still there.
+    const adopting = round()
+    const asked = () => control.hosts[0]?.calls.some((call) => call.includes(`app=${other.id}`))
+    while (!asked()) await ctx.clock.sleep(5)
+    return { adopting }
+  })
+  await kept.adopting
+  const rows = ctx.db.selectFrom('machine_placements').select('machine_id')
+  assert.deepEqual(await rows.where('app_id', '=', other.id).execute(), [])
+})

@@ -1,7 +1,7 @@
 import { messageOf } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { MachineRow } from '#spec/roster.ts'
-import { findApp } from '../apps/index.ts'
+import { findApp, holdApp } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import { callHost } from '../hosts/index.ts'
 import { isUniqueViolation } from '../store/database.ts'
@@ -79,20 +79,24 @@ async function adopt(
     const machine = machines.find((one) => one.id === id)
     if (!machine) return false
     const { nonce: _, ...known } = machine
-    await ctx.db
-      .insertInto('machine_placements')
-      .values({
-        machine_id: id,
-        app_id: app.id,
-        name: machine.name,
-        region,
-        host_id: host,
-        host_api,
-        status: 'placed',
-        placed_by: thisRunner,
-        last_known: JSON.stringify(known),
-      })
-      .execute()
+    await ctx.db.transaction().execute(async (trx) => {
+      // What is recorded before the app is deleted goes with it; nothing is recorded after that.
+      await holdApp(trx, app)
+      await trx
+        .insertInto('machine_placements')
+        .values({
+          machine_id: id,
+          app_id: app.id,
+          name: machine.name,
+          region,
+          host_id: host,
+          host_api,
+          status: 'placed',
+          placed_by: thisRunner,
+          last_known: JSON.stringify(known),
+        })
+        .execute()
+    })
     return true
   } catch (error) {
     if (!isUniqueViolation(error)) ctx.log.info({ error: messageOf(error) }, 'adopted later')
