@@ -1,4 +1,4 @@
-import { Fault, isFault } from '#core/fault.ts'
+import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { releaseStates, type Release } from '#spec/release.ts'
 import { getAppById, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
@@ -120,7 +120,12 @@ export async function interruptAbandoned(
 ): Promise<number> {
   let ended = 0
   for (const release of await openClientReleases(ctx, {})) {
-    if (await endIfGone(ctx, release, silentMsMax)) ended++
+    try {
+      if (await endIfGone(ctx, release, silentMsMax)) ended++
+    } catch (error) {
+      const { id, app } = release
+      ctx.log.warn({ release: id, app, error: messageOf(error) }, 'a release is looked at later')
+    }
   }
   return ended
 }
