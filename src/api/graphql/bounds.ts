@@ -81,6 +81,7 @@ export function boundedQuery(context: ValidationContext): ASTVisitor {
   }
   let steps = 0
   let fields = 0
+  let roots = 0
   const refuse = (what: string) => {
     context.reportError(new GraphQLError(`the query ${what}; ask for less at a time`))
     return false
@@ -93,6 +94,10 @@ export function boundedQuery(context: ValidationContext): ASTVisitor {
       if (selection.kind === Kind.FIELD && ++fields > queryBounds.fieldsMax) {
         return refuse(`has more than ${queryBounds.fieldsMax} fields`)
       }
+      // Also those that come by a fragment.
+      if (selection.kind === Kind.FIELD && depth === 1 && ++roots > queryBounds.rootFieldsMax) {
+        return refuse(`asks for more than ${queryBounds.rootFieldsMax} things`)
+      }
       const inner =
         selection.kind === Kind.FRAGMENT_SPREAD
           ? fragments.get(selection.name.value)?.selectionSet
@@ -104,10 +109,7 @@ export function boundedQuery(context: ValidationContext): ASTVisitor {
   }
   return {
     OperationDefinition(node) {
-      if (node.selectionSet.selections.length > queryBounds.rootFieldsMax) {
-        refuse(`asks for more than ${queryBounds.rootFieldsMax} things`)
-        return
-      }
+      roots = 0
       walk(node.selectionSet, 1)
     },
   }

@@ -454,6 +454,7 @@ test('bounded: depth, fields, aliases, fragments that multiply, tokens', async (
     `{ app(name: "x") { ...F0 } } ${bomb}`,
     `{ app(name: "x") { ...L } } ${loop}`,
     `{ ${Array.from({ length: 11 }, (_, i) => `a${i}: viewer { __typename }`).join(' ')} }`,
+    `{ ...R } fragment R on Query { ${Array.from({ length: 11 }, (_, i) => `a${i}: __typename`).join(' ')} }`,
     deep.repeat(2_000),
   ]) {
     const started = performance.now()
