@@ -7,7 +7,7 @@ import {
 } from '#control/addresses/index.ts'
 import { ipInputSchema, type IpAssignmentView } from '#spec/address.ts'
 import { bodyOf } from './body.ts'
-import { appOf, param, type Env } from './request.ts'
+import { appOf, orgNamed, param, type Env } from './request.ts'
 
 const view = (one: IpAssignment): IpAssignmentView => ({
   ip: one.address,
@@ -28,6 +28,8 @@ export function addressRoutes(api: Hono<Env>): void {
   api.post(root, async (c) => {
     const app = await appOf(c, 'write')
     const { type, region, org_slug, network, service_name } = await bodyOf(c, ipInputSchema)
+    // An address in a network of another organization: reaching into that needs leave of its own.
+    if (org_slug && org_slug !== app.org.slug) await orgNamed(c, org_slug, 'read')
     const made = await allocateAddress(c.var.ctx, app, {
       type,
       region,

@@ -1,22 +1,18 @@
 import type { Hono } from 'hono'
-import { Fault } from '#core/fault.ts'
 import { appInputSchema } from '#spec/app.ts'
 import { createApp, describeApps, listApps } from '#control/apps/index.ts'
-import { mayUseApp, requireOrg } from '#control/auth/index.ts'
+import { mayUseApp } from '#control/auth/index.ts'
 import { deleteApp } from '#control/machines/index.ts'
-import { findOrg, personalSlug } from '#control/orgs/index.ts'
+import { personalSlug } from '#control/orgs/index.ts'
 import { bodyOf } from './body.ts'
-import { appOf, type Env } from './request.ts'
+import { appOf, orgNamed, type Env } from './request.ts'
 
 /** §5.1. */
 export function appRoutes(api: Hono<Env>): void {
   api.post('/v1/apps', async (c) => {
-    const { ctx, caller } = c.var
+    const { ctx } = c.var
     const body = await bodyOf(c, appInputSchema)
-    const slug = body.org_slug || personalSlug
-    const org = await findOrg(ctx, slug)
-    if (!org) throw new Fault('not_found', `there is no organization ${slug}`)
-    requireOrg(caller, org, 'write')
+    const org = await orgNamed(c, body.org_slug || personalSlug, 'write')
     const name = body.app_name || body.name
     const app = await createApp(ctx, {
       name,
@@ -30,9 +26,7 @@ export function appRoutes(api: Hono<Env>): void {
   api.get('/v1/apps', async (c) => {
     const { ctx, caller } = c.var
     const slug = c.req.query('org_slug')
-    const org = slug ? await findOrg(ctx, slug) : undefined
-    if (slug && !org) throw new Fault('not_found', `there is no organization ${slug}`)
-    if (org) requireOrg(caller, org, 'know')
+    const org = slug ? await orgNamed(c, slug, 'know') : undefined
     // A client takes what it finds here for its builder, and deletes one that looks broken.
     const role = c.req.query('app_role')
     const all = await listApps(ctx, {

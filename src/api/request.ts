@@ -28,8 +28,11 @@ export async function appOf(c: Request, access: Access): Promise<AppRecord> {
 }
 
 /** The organization that the path names, when the caller may do this with it. */
-export async function orgOf(c: Request, access: OrgAccess): Promise<Org> {
-  const slug = param(c, 'slug')
+export const orgOf = (c: Request, access: OrgAccess): Promise<Org> =>
+  orgNamed(c, param(c, 'slug'), access)
+
+/** The same of one that the query or the body names. */
+export async function orgNamed(c: Request, slug: string, access: OrgAccess): Promise<Org> {
   const org = await findOrg(c.var.ctx, slug)
   if (!org) throw new Fault('not_found', `there is no organization ${slug}`)
   requireOrg(c.var.caller, org, access)
