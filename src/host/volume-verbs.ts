@@ -147,8 +147,12 @@ export async function growVolume(agent: Agent, id: string): Promise<boolean> {
   }
 }
 
+/** How long the destruction of a volume waits for that of its machine: nothing of a killed one takes longer. */
+const leavingMsMax = 10_000
+
 /** VOL-11: only unattached, and gone for good only after a day. */
 export async function destroyVolume(agent: Agent, id: string): Promise<Volume> {
+  await machineHasLeft(agent, id)
   const record = agent.store.volumes.get(id)
   const { volume } = record
   if (volume.attached_machine_id !== null) {
@@ -164,6 +168,15 @@ export async function destroyVolume(agent: Agent, id: string): Promise<Volume> {
     agent.fills.get(id)?.abort()
   }
   return showVolume(agent, id)
+}
+
+/** Who destroys a machine and then its volume need not know that the machine goes away behind the answer. */
+async function machineHasLeft(agent: Agent, id: string): Promise<void> {
+  const { attached_machine_id: machine } = agent.store.volumes.get(id).volume
+  if (machine === null || agent.store.machines.find(machine)?.life.state !== 'destroying') return
+  const left = () =>
+    agent.store.volumes.find(id)?.volume.attached_machine_id !== machine || undefined
+  await agent.changes.until(machine, left, { timeoutMs: leavingMsMax })
 }
 
 /** VOL-11: an app that is deleted takes its volumes and snapshots with it at once, as soon as no machine has them. */

@@ -276,6 +276,19 @@ test('VOL-11: destroyed ones are there for a day, snapshots until their time; an
   assert.deepEqual([host.agent.volumes.list(), host.agent.volumes.snapshots.list()], [[], []])
 })
 
+test('VOL-11: the volume of a machine that is on its way out waits for it, and is refused when it stays', async (t) => {
+  const host = await openDiskHost(t)
+  await makeVolume(host, 'vol_1')
+  const machine = await createTestMachine(host, { mounts: [{ volume: 'vol_1', path: '/data' }] })
+  const refused = host.call('DELETE', '/v1/volumes/vol_1')
+  await assert.rejects(refused, fault('precondition_failed', /destroy the machine first/).check)
+  const [, gone] = await Promise.all([
+    host.call('DELETE', `/v1/machines/${machine.id}?kill=true`),
+    host.call<Volume>('DELETE', '/v1/volumes/vol_1'),
+  ])
+  assert.equal(gone.state, 'pending_destroy')
+})
+
 test('VOL-11: one volume goes at once with its snapshots, also when they are all that is left of it', async (t) => {
   const host = await openDiskHost(t)
   const pass = shiftClock(host)
