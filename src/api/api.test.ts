@@ -7,7 +7,7 @@ import { serve, type ServerType } from '@hono/node-server'
 import { createToken, ensureFirstToken } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
 import { startTestControl, type FakeHost, type TestControl } from '#control/test-support.ts'
-import { createApi } from './server.ts'
+import { checkedApi } from './test-support.ts'
 
 let control: TestControl
 let server: ServerType
@@ -20,7 +20,7 @@ before(async () => {
   await ensureOrg(control.ctx, 'personal', 'Personal')
   await ensureFirstToken(control.ctx)
   admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
-  server = serve({ fetch: createApi(control.ctx).fetch, hostname: '127.0.0.1', port: 0 })
+  server = serve({ fetch: checkedApi(control.ctx).fetch, hostname: '127.0.0.1', port: 0 })
   await new Promise((resolve) => server.once('listening', resolve))
   base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 })
@@ -337,7 +337,8 @@ test('VOL-17: volumes are made, changed, listed and destroyed', async () => {
   assert.equal((await call(`POST ${root}`, { body: { name: 'Bad Name' } })).status, 422)
   const gone = await call(`DELETE ${root}/${String(made.body['id'])}`)
   assert.equal(gone.body['state'], 'pending_destroy')
-  assert.equal((await call(`GET ${root}/${String(made.body['id'])}`)).status, 404)
+  const kept = await call(`GET ${root}/${String(made.body['id'])}`)
+  assert.equal(kept.body['state'], 'pending_destroy', 'until its host has removed it')
 })
 
 test('§9, MCH-91: regions with capitals, and placements that are never empty', async () => {

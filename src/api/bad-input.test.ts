@@ -25,7 +25,7 @@ import { ensureOrg } from '#control/orgs/index.ts'
 import { startTestControl, type TestControl } from '#control/test-support.ts'
 import { graphSchema } from './graphql/door.ts'
 import type { Env } from './request.ts'
-import { createApi } from './server.ts'
+import { checkedApi } from './test-support.ts'
 import { refuseSlowBodies } from './slow-body.ts'
 
 /** Every door with what no client should send: a typed refusal that changes nothing, and never a fault of ours. */
@@ -41,7 +41,7 @@ before(async () => {
   await ensureFirstToken(control.ctx)
   admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
   await createApp(control.ctx, { name: made.app, org })
-  api = createApi(control.ctx)
+  api = checkedApi(control.ctx)
   const machine = await call('POST /v1/apps/bad/machines', '{"config":{"image":"nginx"}}')
   const volume = await call('POST /v1/apps/bad/volumes', '{"name":"data","region":"ord"}')
   made.id = String(machine.body['id'])

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import type { Hono } from 'hono'
+import { Fault } from '#core/fault.ts'
 import { createToken, ensureFirstToken } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
 import { startTestControl, type TestControl } from '#control/test-support.ts'
 import type { Env } from './request.ts'
-import { createApi } from './server.ts'
+import { checkedApi } from './test-support.ts'
 
 let control: TestControl
 let api: Hono<Env>
@@ -17,7 +18,7 @@ before(async () => {
   await ensureOrg(control.ctx, 'personal', 'Personal')
   await ensureFirstToken(control.ctx)
   admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
-  api = createApi(control.ctx)
+  api = checkedApi(control.ctx)
 })
 
 after(() => control.close())
@@ -180,7 +181,7 @@ test('ip_assignments: given, listed, taken back; what is not offered says so', a
     [{ type: 'v5' }, 422],
     [{}, 422],
     [{ type: 'v6', region: 'nowhere' }, 422],
-    [{ type: 'private_v6', org_slug: 'nobody' }, 422],
+    [{ type: 'private_v6', org_slug: 'nobody' }, 404],
   ] as const) {
     assert.equal((await call(`POST ${root}`, body)).status, status, JSON.stringify(body))
   }
@@ -259,4 +260,70 @@ test('what is not there yet says so with a code: secret keys', async () => {
     assert.deepEqual([status, body['status']], [501, 'not_available_yet'], line)
   }
   assert.equal((await call('GET /v1/apps/keys/secretkeys', undefined, 'none')).status, 401)
+})
+
+test('SEC-4: secrets as older clients and libraries set them, by a mutation', async () => {
+  const app = await newApp('old-secrets')
+  const change = async (name: string, rest: object) => {
+    const kind = name === 'setSecrets' ? 'SetSecretsInput' : 'UnsetSecretsInput'
+    const query = `mutation($input: ${kind}!) { ${name}(input: $input) { app { name } release { id version reason description user { id email name } evaluationId createdAt } } }`
+    const { body } = await call('POST /graphql', {
+      query,
+      variables: { input: { appId: app, ...rest } },
+    })
+    return body as { data?: Record<string, unknown>; errors?: { message: string }[] }
+  }
+  const names = async () => {
+    const { body } = await call(`GET /v1/apps/${app}/secrets`)
+    return (body['secrets'] as { name: string }[]).map(({ name }) => name)
+  }
+  const set = await change('setSecrets', {
+    secrets: [
+      { key: 'A', value: '1' },
+      { key: 'B', value: '2' },
+    ],
+  })
+  assert.deepEqual(set.data?.['setSecrets'], { app: { name: app }, release: null })
+  assert.deepEqual(await names(), ['A', 'B'])
+  await change('unsetSecrets', { keys: ['A', 'NONE'] })
+  assert.deepEqual(await names(), ['B'])
+  await change('setSecrets', { secrets: [{ key: 'C', value: '3' }], replaceAll: true })
+  assert.deepEqual(await names(), ['C'])
+  const refused = await change('setSecrets', {
+    secrets: [
+      { key: 'D', value: '4' },
+      { key: '1A', value: '5' },
+    ],
+  })
+  assert.match(refused.errors?.[0]?.message ?? '', /secret name "1A"/)
+  assert.deepEqual(await names(), ['C'])
+})
+
+test('SEC-20: a token that begins with FlyV1, in a script that writes Bearer before it', async () => {
+  for (const scheme of ['Bearer', 'FlyV1', 'Bearer FlyV1', 'bearer flyv1']) {
+    const { status } = await api.request('/v1/apps', {
+      headers: { authorization: `${scheme} ${admin}` },
+    })
+    assert.equal(status, 200, scheme)
+  }
+})
+
+test('MCH-91: nowhere to place: the regions that there are', async () => {
+  const { status, body } = await call('POST /v1/platform/placements', { region: 'lhr' })
+  assert.equal(status, 412)
+  assert.match(String(body['error']), /no region of "lhr" has room.*regions of this cloud: ord/)
+})
+
+test('MCH-3: the lease of a machine that its holder has destroyed is not found, as the client looks for it', async () => {
+  const app = await newApp('left-lease')
+  const made = await call(`POST /v1/apps/${app}/machines`, { config: { image: 'nginx' } })
+  const machine = `/v1/apps/${app}/machines/${String(made.body['id'])}`
+  assert.equal((await call(`DELETE ${machine}?kill=true`)).status, 200)
+  const fault = new Fault('not_found', 'machine lease not found')
+  control.hosts[0]?.refuse.push({ match: /DELETE .*\/lease/, fault })
+  const left = await call(`DELETE ${machine}/lease`)
+  assert.equal(left.status, 404)
+  assert.match(String(left.body['error']), /lease not found/)
+  const never = await call(`DELETE /v1/apps/${app}/machines/none/lease`)
+  assert.match(String(never.body['error']), /machine not found/)
 })

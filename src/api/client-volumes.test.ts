@@ -7,7 +7,7 @@ import { createToken, ensureFirstToken } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
 import { startTestControl, type FakeHost, type TestControl } from '#control/test-support.ts'
 import type { Env } from './request.ts'
-import { createApi } from './server.ts'
+import { checkedApi } from './test-support.ts'
 
 let control: TestControl
 let api: Hono<Env>
@@ -18,7 +18,7 @@ before(async () => {
   await ensureOrg(control.ctx, 'personal', 'Personal')
   await ensureFirstToken(control.ctx)
   admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
-  api = createApi(control.ctx)
+  api = checkedApi(control.ctx)
 })
 after(() => control.close())
 

@@ -21,9 +21,10 @@ export function platformRoutes(api: Hono<Env>): void {
       count: count || 1,
     })
     if (regions.length === 0) {
+      const known = regionList(c.var.ctx).map(({ code }) => code)
       throw new Fault(
         'insufficient_capacity',
-        `could not reserve resource for machine: no region of "${region || 'any'}" has room for ${count || 1} of that size`,
+        `could not reserve resource for machine: no region of "${region || 'any'}" has room for ${count || 1} of that size; regions of this cloud: ${known.join(', ')}`,
       )
     }
     return c.json({

@@ -2,6 +2,7 @@ import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
 import { textValueSchema } from '#spec/machine.ts'
 import { getApp, listSecrets, setSecrets, type AppRecord } from '#control/apps/index.ts'
+import type { ControlContext } from '#control/index.ts'
 import { pushSecrets } from '#control/machines/index.ts'
 import { bodyOf } from './body.ts'
 import { appOf, flag, intOf, objectBody, param, type Env, type Request } from './request.ts'
@@ -9,9 +10,19 @@ import { appOf, flag, intOf, objectBody, param, type Env, type Request } from '.
 /** A silent host must not hold up the answer: the janitor brings it the secrets later. */
 const pushWaitMs = 2_000
 
-async function store(c: Request, app: AppRecord, values: Record<string, string | null>) {
-  const { ctx } = c.var
-  const result = await setSecrets(ctx, app, values)
+/** Null removes. */
+export type SecretValues = Record<string, string | null>
+
+/** SEC-3, SEC-4: stores the values, and with `replaceAll` removes all others; brings them to the hosts for the next start. */
+export async function storeSecrets(
+  ctx: ControlContext,
+  app: AppRecord,
+  values: SecretValues,
+  { replaceAll = false }: { replaceAll?: boolean } = {},
+) {
+  const before = replaceAll ? await listSecrets(ctx, app) : []
+  const gone = Object.fromEntries(before.map(({ name }) => [name, null]))
+  const result = await setSecrets(ctx, app, { ...gone, ...values })
   const pushed = pushSecrets(ctx, app).catch((error: unknown) =>
     ctx.log.warn({ app: app.name, err: error }, 'secrets not pushed; the janitor tries again'),
   )
@@ -48,7 +59,7 @@ export function secretRoutes(api: Hono<Env>): void {
     if (typeof values !== 'object' || values === null || Array.isArray(values)) {
       throw new Fault('invalid', 'the body must be {"values": {"NAME": "value" or null}}')
     }
-    return c.json(await store(c, app, values as Record<string, string | null>))
+    return c.json(await storeSecrets(c.var.ctx, app, values as SecretValues))
   })
 
   api.get(`${root}/:name`, async (c) => {
@@ -61,14 +72,14 @@ export function secretRoutes(api: Hono<Env>): void {
   api.post(`${root}/:name`, async (c) => {
     const app = await appOf(c, 'write')
     const { value } = await bodyOf(c, textValueSchema)
-    const { version } = await store(c, app, { [param(c, 'name')]: value })
+    const { version } = await storeSecrets(c.var.ctx, app, { [param(c, 'name')]: value })
     return c.json({ ...(await findSecret(c, app, false)), version })
   })
 
   api.delete(`${root}/:name`, async (c) => {
     const app = await appOf(c, 'write')
     await findSecret(c, app, false)
-    const { version } = await store(c, app, { [param(c, 'name')]: null })
+    const { version } = await storeSecrets(c.var.ctx, app, { [param(c, 'name')]: null })
     return c.json({ version })
   })
 }

@@ -9,7 +9,7 @@ import { createToken, ensureFirstToken, verifyTokens } from '#control/auth/index
 import { ensureOrg } from '#control/orgs/index.ts'
 import { startTestControl, type TestControl } from '#control/test-support.ts'
 import type { Env } from './request.ts'
-import { createApi } from './server.ts'
+import { checkedApi } from './test-support.ts'
 
 let control: TestControl
 let api: Hono<Env>
@@ -24,7 +24,7 @@ before(async () => {
   await ensureOrg(control.ctx, 'personal', 'Personal')
   await ensureFirstToken(control.ctx)
   admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
-  api = createApi(control.ctx)
+  api = checkedApi(control.ctx)
 })
 beforeEach(async () => {
   lateMs = 0

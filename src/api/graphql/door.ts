@@ -24,6 +24,7 @@ import { imageQueries } from './images.ts'
 import { laterMutations, laterQueries } from './not-yet.ts'
 import { organizationMutations, organizationQueries } from './organizations.ts'
 import { regionQueries } from './regions.ts'
+import { secretMutations } from './secrets.ts'
 import { tokenMutations } from './tokens.ts'
 
 const root = {
@@ -36,6 +37,7 @@ const root = {
   ...tokenMutations,
   ...appMutations,
   ...addressMutations,
+  ...secretMutations,
   ...laterMutations,
 }
 

@@ -17,7 +17,7 @@ import { ownOperations } from './own-operations.ts'
 export const operations: Operations = { ...machinesOperations, ...ownOperations }
 
 /** MCH-2: every answer that is no success. */
-const errorSchema = z.object({
+export const errorSchema = z.object({
   error: z.string(),
   status: z.enum(faultCodes),
   details: z.record(z.string(), z.unknown()).optional(),
@@ -87,6 +87,9 @@ const json = (name: string, type = 'application/json') => ({
   content: { [type]: { schema: reference(name) } },
 })
 
+// Makers of clients want a schema, also where there is nothing to say about the bytes.
+const upload = { content: { 'application/x-tar': { schema: { type: 'string' } } } }
+
 function describe(path: string, operation: Operation, names: Map<z.ZodType, string>): Json {
   const { id, summary, query = {}, body, answer, notYet } = operation
   const nameOf = (schema: z.ZodType) => names.get(schema) ?? 'Error'
@@ -115,7 +118,7 @@ function describe(path: string, operation: Operation, names: Map<z.ZodType, stri
     ...(operation.open ? { security: [] } : {}),
     ...(parameters.length > 0 ? { parameters } : {}),
     ...(body ? { requestBody: json(nameOf(body)) } : {}),
-    ...(operation.upload ? { requestBody: { content: { 'application/x-tar': {} } } } : {}),
+    ...(operation.upload ? { requestBody: upload } : {}),
     responses: {
       ...(notYet ? {} : { [operation.status ?? 200]: success }),
       default: { $ref: '#/components/responses/Error' },

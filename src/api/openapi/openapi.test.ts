@@ -4,6 +4,7 @@ import { Validator } from '@seriousme/openapi-schema-validator'
 import type { ControlContext } from '#control/index.ts'
 import { systemClock } from '#core/clock.ts'
 import { createApi } from '../server.ts'
+import { describedDoor, holdToDocument } from '../test-support.ts'
 import { openApiDocument, operations } from './document.ts'
 
 // Nothing that is asked here reaches control.
@@ -70,4 +71,20 @@ test('it is served to everybody, and not sent twice', async () => {
   })
   assert.equal(again.status, 304)
   assert.equal(await again.text(), '')
+})
+
+test('the answers of the tests of this room are held to the document', async () => {
+  const platform = describedDoor('GET', '/v1/platform/regions')
+  assert.ok(platform)
+  const hold = (status: number, text: string) => () => holdToDocument(platform, { status, text })
+  hold(200, '{"Regions":[],"Nearest":"ord"}')()
+  hold(404, '{"error":"why","status":"not_found"}')()
+  assert.throws(hold(200, '{"Regions":3,"Nearest":"ord"}'), /Regions/)
+  assert.throws(hold(200, '{"Regions":[]}'), /Nearest/)
+  assert.throws(hold(201, '{"Regions":[],"Nearest":"ord"}'), /answered 201/)
+  assert.throws(hold(404, '{"message":"why"}'), /answered 404/)
+  assert.equal(
+    describedDoor('GET', '/api/v1/apps/web/releases/current')?.operation.id,
+    'Releases_current',
+  )
 })

@@ -30,11 +30,14 @@ const whereFrom =
 const refused = (why: string): Fault =>
   new Fault('unauthorized', `You must be authenticated: ${why}`)
 
-/** SEC-20: who sends the header `Bearer a,b` or `FlyV1 a,b`. Fault `unauthorized`. */
+/**
+ * SEC-20: who sends the header `Bearer a,b` or `FlyV1 a,b`, or both words: people keep `FlyV1 a` as their token, and scripts
+ * write `Bearer` before it. Fault `unauthorized`.
+ */
 export async function authenticate(ctx: Store, header: string | undefined): Promise<Caller> {
   if (!header) throw refused(`send "authorization: Bearer TOKEN"; ${whereFrom}`)
   if (Buffer.byteLength(header) > limits.credentialBytesMax) throw tooLong()
-  const match = /^(?:bearer|flyv1)\s+(.+)$/i.exec(header.trim())
+  const match = /^(?:bearer|flyv1)\s+(?:flyv1\s+)?(.+)$/i.exec(header.trim())
   if (!match) throw refused('the header must be "authorization: Bearer TOKEN"')
   return verifyTokens(ctx, match[1] as string)
 }

@@ -59,7 +59,9 @@ async function callMachine<T>(
       ...(options.owner ? { owner: options.owner } : {}),
     })
   } catch (error) {
-    if (isFault(error, 'not_found') && placement.status === 'gone') throw machineNotFound(app, id)
+    const gone = isFault(error, 'not_found') && placement.status === 'gone'
+    // Whoever gives back the lease of what it has destroyed looks for these words.
+    if (gone && !/lease not found/.test(error.message)) throw machineNotFound(app, id)
     throw error
   }
 }
