@@ -17,42 +17,47 @@ const forgetEveryMs = 10 * 60_000
 
 /**
  * Brings about what could not be done when it was asked for: unwanted machines and volumes are destroyed and secrets pushed
- * as soon as their hosts answer. Each round starts from the database, so nothing is lost with the process. Resolves when
- * control has stopped.
+ * as soon as their hosts answer. Each round starts from the database, so nothing is lost with the process. The chores go
+ * side by side: one that waits for a machine to stop must not hold up a standby. Resolves when control has stopped.
  */
 export async function startJanitor(ctx: ControlContext): Promise<void> {
-  let forgetAt = 0
-  const keepStandbys = standbyKeeper(ctx)
-  const keepRecords = strayKeeper(ctx)
-  while (!ctx.stopping.aborted) {
-    await attempt(ctx, 'hosts', () => ctx.hosts.flush())
-    await attempt(ctx, 'machines', () => destroyAbandoned(ctx))
-    await attempt(ctx, 'releases', () => interruptAbandoned(ctx))
-    await attempt(ctx, 'standbys', keepStandbys)
-    await attempt(ctx, 'records', keepRecords)
-    await attempt(ctx, 'volumes', () => destroyAbandonedVolumes(ctx))
-    if (ctx.clock.now() >= forgetAt) {
-      forgetAt = ctx.clock.now() + forgetEveryMs
-      await attempt(ctx, 'removed volumes', () => forgetRemovedVolumes(ctx))
-    }
-    await attempt(ctx, 'secrets', async () => {
+  const chores: Record<string, Chore> = {
+    hosts: () => ctx.hosts.flush(),
+    machines: () => destroyAbandoned(ctx),
+    releases: () => interruptAbandoned(ctx),
+    standbys: standbyKeeper(ctx),
+    records: strayKeeper(ctx),
+    volumes: () => destroyAbandonedVolumes(ctx),
+    secrets: async () => {
       for (const id of await appsWithStaleSecrets(ctx))
         await pushSecrets(ctx, await getAppById(ctx, id))
-    })
-    await ctx.clock.sleep(roundMs, ctx.stopping).catch(() => {})
+    },
   }
+  await Promise.all([
+    ...Object.entries(chores).map(([name, chore]) =>
+      repeat(ctx, { name, chore, everyMs: roundMs }),
+    ),
+    repeat(ctx, {
+      name: 'removed volumes',
+      chore: () => forgetRemovedVolumes(ctx),
+      everyMs: forgetEveryMs,
+    }),
+  ])
 }
 
-/** A round's part that fails is logged and comes again with the next round. */
-async function attempt(
+type Chore = () => Promise<unknown>
+
+/** A round that fails is logged and comes again. */
+async function repeat(
   ctx: ControlContext,
-  part: string,
-  task: () => Promise<unknown>,
+  { name, chore, everyMs }: { name: string; chore: Chore; everyMs: number },
 ): Promise<void> {
-  if (ctx.stopping.aborted) return
-  try {
-    await task()
-  } catch (error) {
-    ctx.log.warn({ part, error: messageOf(error) }, 'a chore failed; it is tried again')
+  while (!ctx.stopping.aborted) {
+    try {
+      await chore()
+    } catch (error) {
+      ctx.log.warn({ chore: name, error: messageOf(error) }, 'a chore failed; it is tried again')
+    }
+    await ctx.clock.sleep(everyMs, ctx.stopping).catch(() => {})
   }
 }
