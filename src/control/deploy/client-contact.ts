@@ -54,4 +54,5 @@ export class ClientContacts {
 
 const contactsMax = 50_000
 
-const keyOf = (app: string, user: string) => `${app}\n${user}`
+/** No app has a longer name than this: whoever asks for one must not fill the memory with it. */
+const keyOf = (app: string, user: string) => `${app.slice(0, 63)}\n${user}`
