@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import { messageOf } from '#core/fault.ts'
 import { openSecrets, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
@@ -89,7 +90,9 @@ export async function appsWithStaleSecrets(ctx: ControlContext): Promise<string[
       join.onRef('p.app_id', '=', 'apps.id').onRef('p.host_id', '=', 'm.host_id'),
     )
     .select('apps.id')
-    .distinct()
+    .groupBy('apps.id')
+    // Those of a dead host, which no round clears, must not fill every round.
+    .orderBy(sql`random()`)
     .where('apps.deleted_at', 'is', null)
     .where('m.status', '=', 'placed')
     .whereRef('apps.secrets_version', '>', (eb) => eb.fn.coalesce('p.version', eb.lit(0)))
