@@ -24,7 +24,8 @@ export function cloudRoutes(api: Hono<Env>): void {
     const [hosts, apps, strays] = await Promise.all([
       describeHosts(ctx),
       listApps(ctx),
-      strayMachines(ctx),
+      // Of apps of any organization, so only for who may see all.
+      caller.scope.profile === 'admin' ? strayMachines(ctx) : [],
     ])
     const { domain, http_port, https_port } = ctx.settings
     return c.json({
@@ -34,8 +35,7 @@ export function cloudRoutes(api: Hono<Env>): void {
       https_port,
       hosts,
       apps: apps.length,
-      // Of apps of any organization, so only for who may see all.
-      strays: caller.scope.org_id ? [] : strays,
+      strays,
     })
   })
 

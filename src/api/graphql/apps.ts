@@ -2,7 +2,7 @@ import { Fault } from '#core/fault.ts'
 import type { Snapshot } from '#spec/volume.ts'
 import { findApp, listApps } from '#control/apps/index.ts'
 import { mayUseApp, requireApp } from '#control/auth/index.ts'
-import { findMachineApp, findVolumeApp, listMachines } from '#control/machines/index.ts'
+import { findMachineApp, findVolumeApp, getMachine } from '#control/machines/index.ts'
 import { getVolume, listSnapshots } from '#control/volumes/index.ts'
 import { appNamed, connection, notYet, orgOfId, type Graph } from './context.ts'
 import { appView, machineView } from './views.ts'
@@ -50,11 +50,7 @@ export const appQueries = {
       throw new Fault('not_found', `machine not found: there is no machine ${args.machineId}`)
     }
     requireApp(graph.caller, found.app, 'read')
-    const machines = await listMachines(graph.ctx, found.app, { includeDeleted: true })
-    const machine = machines.find((one) => one.id === args.machineId)
-    if (!machine) {
-      throw new Fault('not_found', `machine not found: machine ${args.machineId} was never made`)
-    }
+    const machine = await getMachine(graph.ctx, found.app, args.machineId)
     return machineView(graph, found.app, machine)
   },
 
