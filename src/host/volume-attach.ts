@@ -46,7 +46,7 @@ const attachedElsewhere = ({ volume }: VolumeRecord): Fault =>
   )
 
 /** @throws Fault when a machine may not use a volume: it is gone, or another's */
-export function requireAttached(agent: Agent, machine: string, id: string): VolumeRecord {
+function requireAttached(agent: Agent, machine: string, id: string): VolumeRecord {
   const record = agent.store.volumes.find(id)
   if (!record || record.destroyAt !== null) {
     throw new Fault(

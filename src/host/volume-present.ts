@@ -4,7 +4,7 @@ import type { Agent } from './agent.ts'
 import type { VolumeRecord } from './store/index.ts'
 
 /** VOL-3: volumes as the API shows them, with what their file systems say while they are mounted. */
-export async function presentVolumes(
+async function presentVolumes(
   agent: Agent,
   records: readonly VolumeRecord[],
 ): Promise<Volume[]> {

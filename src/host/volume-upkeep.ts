@@ -71,7 +71,7 @@ async function growFull(agent: Agent, record: VolumeRecord): Promise<void> {
   tellGrowth(agent, machine, { status, request: { volume: id, size_gb: target } })
 }
 
-export function nextSize(sizeGb: number, mount: Mount): number {
+function nextSize(sizeGb: number, mount: Mount): number {
   const limit = Math.min(mount.size_gb_limit || sizeGbMax, sizeGbMax)
   return Math.min(sizeGb + (mount.add_size_gb || 1), limit)
 }

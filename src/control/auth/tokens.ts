@@ -12,7 +12,7 @@ import { hashOf, verifyTokens, type Caller } from './verify.ts'
 type Store = Pick<ControlContext, 'db' | 'clock'>
 
 /** SEC-21: 175,200 hours. */
-export const defaultTokenLifeMs = 175_200 * 3_600_000
+const defaultTokenLifeMs = 175_200 * 3_600_000
 
 /** Makes a token. The secret is returned here and never again. */
 export async function createToken(

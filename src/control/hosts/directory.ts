@@ -31,7 +31,7 @@ export interface HostDirectory {
   flush(): Promise<void>
 }
 
-export const reachableMs = 5_000
+const reachableMs = 5_000
 
 /** Starts from the table, so that hosts can be called before the bus has said a word. */
 export async function openHostDirectory(options: {

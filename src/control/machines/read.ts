@@ -10,7 +10,7 @@ import { findPlacement, markGone, remember, type MachinePlacement } from './plac
 const readTimeoutMs = 5_000
 
 /** Gotcha 3 of the client: a nonce in a read makes it believe that it holds the lease. */
-export function withoutNonce(machine: Machine): Machine {
+function withoutNonce(machine: Machine): Machine {
   const { nonce: _, ...rest } = machine
   return rest
 }
