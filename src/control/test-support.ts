@@ -7,7 +7,7 @@ import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { newNonce, ulid } from '#core/ids.ts'
 import type { AppSecrets, HostCreate, HostUpdate } from '#spec/host-api.ts'
-import { machineLineHead } from '#spec/machine-line.ts'
+import { machineHead, writeMachineList } from '#spec/machine-line.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { ControlSettings } from '#spec/settings.ts'
 import type { ControlContext } from './context.ts'
@@ -207,8 +207,10 @@ function act(host: FakeHost, request: http.IncomingMessage, body: unknown): unkn
     const app = url.searchParams.get('app')
     const machines = [...host.machines.values()]
     const ofApp = machines.filter((one) => one.app === app || one.appId === app)
-    if (url.searchParams.get('lines') !== 'true') return ofApp
-    return ofApp.map((one) => `${machineLineHead(one)}${JSON.stringify(one)}\n`).join('')
+    if (url.searchParams.get('indexed') !== 'true') return ofApp
+    return writeMachineList(
+      ofApp.map((one) => ({ head: machineHead(one), json: JSON.stringify(one) })),
+    )
   }
   const machine = host.machines.get(id)
   if (!machine) throw new Fault('not_found', `machine not found: ${id}`)

@@ -4,11 +4,12 @@ import { Fault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import { hostCreateSchema, hostUpdateSchema } from '#spec/host-api.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
+import { writeMachineList } from '#spec/machine-line.ts'
 import { execInputSchema, leaseNonceHeader } from '#spec/machine.ts'
 import type { Agent, Source } from './agent.ts'
 import { createMachine } from './create.ts'
 import { acquireLease, readLease, releaseLease } from './leases.ts'
-import { presentLease, presentLine, presentMachine } from './present.ts'
+import { presentLease, presentMachine, writeMachine } from './present.ts'
 import { routed } from './routed.ts'
 import { queryNumber, readJson } from './http-input.ts'
 import { updateMachine } from './update.ts'
@@ -79,8 +80,8 @@ function collection(routes: Hono, agent: Agent): void {
         (!app || record.app.id === app || record.app.name === app) &&
         (record.destroyedAt === null || deleted),
     )
-    if (context.req.query('lines') === 'true') {
-      return context.body(records.map((record) => presentLine(agent, record)).join(''))
+    if (context.req.query('indexed') === 'true') {
+      return context.body(writeMachineList(records.map((record) => writeMachine(agent, record))))
     }
     return context.json(records.map((record) => presentMachine(agent, record)))
   })

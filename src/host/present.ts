@@ -1,5 +1,5 @@
 import { resolveGuest } from '#spec/guest-size.ts'
-import { machineLineHead } from '#spec/machine-line.ts'
+import { machineHead, type WrittenMachine } from '#spec/machine-line.ts'
 import type { RuntimeKind } from '#spec/runtime.ts'
 import type { Lease, Machine, MachineEvent } from '#spec/machine.ts'
 import { ip6Of, type Agent } from './agent.ts'
@@ -30,30 +30,32 @@ export function presentMachine(agent: Agent, record: MachineRecord): Machine {
   }
 }
 
-interface WrittenLine {
+interface Text {
   events: readonly MachineEvent[]
   /** What a start would take here, as far as it was known. */
   usual: RuntimeKind | undefined
+  head: string
   before: string
   after: string
 }
 // A record is replaced when anything shown of it changes, so its text holds for as long as it and its events are the same.
-const written = new WeakMap<MachineRecord, WrittenLine>()
+const texts = new WeakMap<MachineRecord, Text>()
 
-/** The machine as a line of a list (spec/machine-line.ts). Only its checks are written anew each time. */
-export function presentLine(agent: Agent, record: MachineRecord): string {
+/** The machine for a list (spec/machine-line.ts). Only its checks are written anew each time. */
+export function writeMachine(agent: Agent, record: MachineRecord): WrittenMachine {
   const events = agent.store.history.events(record.id)
-  let line = written.get(record)
+  let text = texts.get(record)
   const { usual } = agent.runtimes
-  if (line?.events !== events || line.usual !== usual) {
+  if (text?.events !== events || text.usual !== usual) {
     const machine = presentMachine(agent, record)
     const { checks: _, cordoned, host_status, runtime, ...first } = machine
-    const before = `${machineLineHead(machine)}${JSON.stringify(first).slice(0, -1)},"checks":`
-    const after = `,${JSON.stringify({ cordoned, host_status, runtime }).slice(1)}\n`
-    written.set(record, (line = { events, usual, before, after }))
+    const head = machineHead(machine)
+    const before = `${JSON.stringify(first).slice(0, -1)},"checks":`
+    const after = `,${JSON.stringify({ cordoned, host_status, runtime }).slice(1)}`
+    texts.set(record, (text = { events, usual, head, before, after }))
   }
   const checks = agent.runs.get(record.id)?.health.statuses ?? []
-  return `${line.before}${JSON.stringify(checks)}${line.after}`
+  return { head: text.head, json: `${text.before}${JSON.stringify(checks)}${text.after}` }
 }
 
 export function presentLease(lease: LeaseRecord, version: string): Omit<Lease, 'nonce'> {

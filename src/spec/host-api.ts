@@ -9,7 +9,7 @@ import { volumeInputSchema } from './volume.ts'
  *
  *   GET    /v1/host                                    HostInfo
  *   POST   /v1/machines                                HostCreate → Machine (+ nonce when lease_ttl > 0)
- *   GET    /v1/machines?app=&include_deleted=true      Machine[]; with lines=true a MachineLine each (machine-line.ts)
+ *   GET    /v1/machines?app=&include_deleted=true      Machine[]; with indexed=true as machine-line.ts says
  *   GET    /v1/machines/:id                            Machine
  *   POST   /v1/machines/:id                            HostUpdate → Machine
  *   DELETE /v1/machines/:id?kill=true                  {ok}

@@ -1,17 +1,16 @@
 import { messageOf } from '#core/fault.ts'
-import { parseMachineLine, type MachineLine } from '#spec/machine-line.ts'
+import {
+  joinMachines,
+  machineLine,
+  machineOf,
+  readMachineList,
+  type MachineLine,
+} from '#spec/machine-line.ts'
 import type { Machine, MachineState } from '#spec/machine.ts'
 import type { AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
 import { callHostBytes } from '../hosts/index.ts'
-import {
-  isRemembered,
-  lastKnownOf,
-  markGone,
-  placesOf,
-  rememberAll,
-  type MachinePlace,
-} from './placements.ts'
+import { lastKnownOf, markGone, placesOf, rememberAll, type MachinePlace } from './placements.ts'
 import { asUnreachable } from './read.ts'
 
 export interface MachineFilter {
@@ -31,8 +30,7 @@ export async function listMachines(
   app: AppRecord,
   filter: MachineFilter = {},
 ): Promise<Machine[]> {
-  const lines = await listMachineLines(ctx, app, filter)
-  return lines.map(({ json }) => JSON.parse(json.toString()) as Machine)
+  return (await listMachineLines(ctx, app, filter)).map(machineOf)
 }
 
 /** The same as the JSON of a list: what the hosts wrote, put together and not read. */
@@ -41,12 +39,8 @@ export async function listMachinesJson(
   app: AppRecord,
   filter: MachineFilter = {},
 ): Promise<Buffer<ArrayBuffer>> {
-  const lines = await listMachineLines(ctx, app, filter)
-  const parts = lines.flatMap(({ json }, index) => (index === 0 ? [json] : [comma, json]))
-  return Buffer.concat([Buffer.from('['), ...parts, Buffer.from(']')])
+  return joinMachines(await listMachineLines(ctx, app, filter))
 }
-
-const comma = Buffer.from(',')
 
 async function listMachineLines(
   ctx: ControlContext,
@@ -55,55 +49,55 @@ async function listMachineLines(
 ): Promise<MachineLine[]> {
   const places = await placesOf(ctx, app, { includeGone: filter.includeDeleted ?? false })
   const byHost = Map.groupBy(places, (place) => place.host_id)
-  const answers = await Promise.all(
-    [...byHost.values()].map((group) => linesOfHost(ctx, app, group)),
+  const told = new Map(
+    await Promise.all(
+      [...byHost].map(async ([id, group]) => [id, await linesOfHost(ctx, app, group)] as const),
+    ),
   )
-  const lines = new Map(answers.flat().map((line) => [line.id, line]))
   return places
-    .map((place) => lines.get(place.machine_id))
-    .filter((line) => line !== undefined)
-    .filter((line) => matches(line, filter))
+    .map((place) => told.get(place.host_id)?.get(place.machine_id))
+    .filter((line) => line !== undefined && matches(line, filter)) as MachineLine[]
 }
 
 async function linesOfHost(
   ctx: ControlContext,
   app: AppRecord,
   places: readonly MachinePlace[],
-): Promise<MachineLine[]> {
+): Promise<Map<string, MachineLine>> {
   const living = places.filter((place) => place.status === 'placed')
   const gone = places.filter((place) => place.status === 'gone')
   const host = places[0]
-  if (!host || living.length === 0) return known(ctx, gone)
+  if (!host || living.length === 0) return byId(await known(ctx, gone))
   let bytes: Buffer
   try {
     bytes = await callHostBytes(ctx, host, {
       method: 'GET',
       path: '/v1/machines',
-      query: { app: app.id, lines: 'true' },
+      query: { app: app.id, indexed: 'true' },
       timeoutMs: listTimeoutMs,
     })
   } catch (error) {
     ctx.log.debug({ host: host.host_id, error: messageOf(error) }, 'host lists no machines')
     const silent = await known(ctx, living, (machine) => asUnreachable(ctx, machine))
-    return [...(await known(ctx, gone)), ...silent]
+    return byId([...(await known(ctx, gone)), ...silent])
   }
-  const told = new Map(linesIn(bytes).map((line) => [line.id, line]))
-  const wanted = living.map((place) => told.get(place.machine_id))
-  const present = wanted.filter((line) => line !== undefined)
-  const news = present.filter((line) => !isRemembered(ctx, line))
-  await rememberAll(ctx, news)
+  const told = byId(readMachineList(bytes))
+  const present = living.map((place) => told.get(place.machine_id))
+  await rememberAll(
+    ctx,
+    present.filter((line) => line !== undefined),
+  )
   // Those destroyed themselves.
   const lost = living.filter((place) => !told.has(place.machine_id))
   for (const { machine_id } of lost) await markGone(ctx, machine_id)
-  return [...present, ...(await known(ctx, [...gone, ...lost], asDestroyed))]
+  for (const line of await known(ctx, [...gone, ...lost], asDestroyed)) told.set(line.id, line)
+  return told
 }
 
-function linesIn(bytes: Buffer): MachineLine[] {
-  const lines: MachineLine[] = []
-  for (let from = 0, to; (to = bytes.indexOf(0x0a, from)) !== -1; from = to + 1) {
-    lines.push(parseMachineLine(bytes.subarray(from, to)))
-  }
-  return lines
+const byId = (lines: readonly MachineLine[]): Map<string, MachineLine> => {
+  const all = new Map<string, MachineLine>()
+  for (const line of lines) all.set(line.id, line)
+  return all
 }
 
 const asDestroyed = (machine: Machine): Machine => ({ ...machine, state: 'destroyed' })
@@ -119,13 +113,7 @@ async function known(
     ctx,
     places.map((place) => place.machine_id),
   )
-  return last.map(change).map((machine) => ({
-    id: machine.id,
-    state: machine.state,
-    region: machine.region,
-    mark: '',
-    json: Buffer.from(JSON.stringify(machine)),
-  }))
+  return last.map(change).map(machineLine)
 }
 
 function matches(line: MachineLine, filter: MachineFilter): boolean {
@@ -135,6 +123,6 @@ function matches(line: MachineLine, filter: MachineFilter): boolean {
   if (states.length > 0 && !states.includes(line.state)) return false
   const pairs = Object.entries(filter.metadata ?? {})
   if (pairs.length === 0) return true
-  const { config } = JSON.parse(line.json.toString()) as Machine
+  const { config } = machineOf(line)
   return pairs.every(([key, value]) => config.metadata?.[key] === value)
 }

@@ -3,6 +3,8 @@ import { hostname } from 'node:os'
 import { after, before, beforeEach, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { Fault, isFault } from '#core/fault.ts'
+import { machineLine } from '#spec/machine-line.ts'
+import type { Machine } from '#spec/machine.ts'
 import type { MachineRow } from '#spec/roster.ts'
 import { createApp, getApp, setSecrets, type AppRecord } from '../apps/index.ts'
 import { openHostDirectory } from '../hosts/index.ts'
@@ -73,11 +75,8 @@ test('lists that many ask for at once, in any order of their machines, all keep 
   await ctx.db.insertInto('machine_placements').values(rows).execute()
   const heard = (state: string) =>
     ids.map((id) => ({
-      id,
-      state,
-      region: 'ord',
+      ...machineLine({ id, state, events: [], pad: 'x'.repeat(500) } as unknown as Machine),
       mark: state,
-      json: Buffer.from(JSON.stringify({ id, state, events: [], pad: 'x'.repeat(500) })),
     }))
   // The more has been written, the likelier the database goes through the rows in the order of the list.
   for (let round = 0; round < 4; round++) {

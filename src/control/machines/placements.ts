@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { markOf, type MachineLine } from '#spec/machine-line.ts'
+import { machineOf, markOf, type MachineLine } from '#spec/machine-line.ts'
 import type { Machine } from '#spec/machine.ts'
 import { holdApp, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
@@ -215,18 +215,17 @@ export async function remember(ctx: Store, machine: Machine): Promise<void> {
   else marks.set(machine.id, mark)
 }
 
-/** Whether what is kept of the machine is as the host says now. */
-export const isRemembered = (ctx: Store, { id, mark }: MachineLine): boolean =>
-  remembered.get(ctx.db)?.get(id) === mark
-
 const togetherMax = 500
 
-/** Keeps what hosts answered about many machines, in few writes: after a start of control that is all of them. */
+/** Keeps what is new in what hosts answered about many machines, in few writes: after a start of control that is all of it. */
 export async function rememberAll(ctx: Store, lines: readonly MachineLine[]): Promise<void> {
-  const living = lines.filter(({ state }) => state !== 'destroyed')
+  let marks = remembered.get(ctx.db)
+  if (!marks) remembered.set(ctx.db, (marks = new Map()))
+  const news = lines.filter(({ id, mark }) => marks.get(id) !== mark)
+  const living = news.filter(({ state }) => state !== 'destroyed')
   for (let at = 0; at < living.length; at += togetherMax) {
     const some = living.slice(at, at + togetherMax)
-    const machines = some.map(({ json }) => memoryOf(JSON.parse(json.toString()) as Machine))
+    const machines = some.map((line) => memoryOf(machineOf(line)))
     // Lists of the same machines at once take the rows in one order: otherwise they wait for each other.
     await sql`
       with news as (select machine from jsonb_array_elements(${JSON.stringify(machines)}::jsonb) as all_of_it(machine)),
@@ -238,12 +237,10 @@ export async function rememberAll(ctx: Store, lines: readonly MachineLine[]): Pr
       update machine_placements set last_known = news.machine from news, held
       where held.machine_id = news.machine ->> 'id'
       and machine_placements.machine_id = held.machine_id`.execute(ctx.db)
-    let marks = remembered.get(ctx.db)
-    if (!marks) remembered.set(ctx.db, (marks = new Map()))
     for (const { id, mark } of some) marks.set(id, mark)
   }
-  for (const { state, json } of lines) {
-    if (state === 'destroyed') await remember(ctx, JSON.parse(json.toString()) as Machine)
+  for (const line of news) {
+    if (line.state === 'destroyed') await remember(ctx, machineOf(line))
   }
 }
 
