@@ -71,6 +71,7 @@ class ContainerDriver implements Driver {
   readonly #channels = new Map<string, Promise<MachineChannel>>()
   #choice: Promise<RuntimeChoice> | undefined
   #starting = 0
+  #closed = false
 
   constructor(options: ContainerDriverOptions) {
     this.#log = options.log
@@ -193,6 +194,7 @@ class ContainerDriver implements Driver {
   }
 
   close(): void {
+    this.#closed = true
     for (const id of this.#channels.keys()) this.#letGo(id)
   }
 
@@ -207,7 +209,8 @@ class ContainerDriver implements Driver {
     const end = readEnd(at)
     if (end) return end
     if (!readRecord(at)) throw new Fault('not_found', `no machine ${id} was started on this host`)
-    await this.#channel(id)
+    // Two hosts would take the channel from each other: one that let go hears of the end by the files.
+    if (!this.#closed) await this.#channel(id)
     return this.#watch.wait(id)
   }
 

@@ -192,6 +192,15 @@ describe('container driver', { concurrency: 1 }, () => {
     assert.match(text, /Permission denied|can't open/)
   })
 
+  test('a home may lie deeper than the path of a socket can be long', async () => {
+    const deep = open(join(shop.dir, 'd'.repeat(60), 'e'.repeat(60)))
+    const spec = shop.spec(['sh', '-c', 'echo deep; exit 3'])
+    await deep.start(spec)
+    assert.equal((await deep.exited(spec.id)).exitCode, 3)
+    assert.equal(shop.output(spec), 'deep')
+    await deep.destroy(spec.id)
+  })
+
   test('links of the image do not lead files out of it', async () => {
     const text = await output('cat /away/key', {
       files: [{ path: '/away/key', content: Buffer.from('kept inside\n'), mode: 0o600 }],
