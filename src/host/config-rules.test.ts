@@ -31,3 +31,13 @@ test('a file of blanks and no base64 is refused at once, however long', () => {
   const good = [{ guest_path: '/f', raw_value: 'aGVs\nbG8=\n\n' }]
   assert.doesNotThrow(() => checkConfig({ image: 'a', files: good }))
 })
+
+test('a root of no size that a host could hold, and a runtime that is none, are refused', () => {
+  const refused = [{ rootfs: { size_gb: -1 } }, { rootfs: { size_gb: 1e6 } }]
+  for (const config of refused) {
+    assert.throws(() => checkConfig({ image: 'a', ...config }), /rootfs\.size_gb must be 1 to 100/)
+  }
+  const metadata = { hangar_runtime: 'vm' }
+  assert.throws(() => checkConfig({ image: 'a', metadata }), /it is auto, qemu, container/)
+  checkConfig({ image: 'a', rootfs: { size_gb: 20 }, metadata: { hangar_runtime: 'qemu' } })
+})

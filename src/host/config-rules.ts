@@ -7,6 +7,9 @@ import { runtimeMetadataKey, runtimeWishSchema } from '#spec/runtime.ts'
 import { decodeFile } from './hooks/files.ts'
 import type { Halt } from './machine-life.ts'
 
+/** What a machine may write to its root; the file is sparse. */
+const rootGbMax = 100
+
 const invalid = (message: string) => new Fault('invalid', message)
 
 /** What the shape of a config cannot say. @throws Fault `invalid` that names the key and what to write instead */
@@ -29,6 +32,10 @@ export function checkConfig(config: MachineConfig): void {
       throw invalid(`checks.${name}.timeout must be at most 60s`)
     }
     if (!check.port && !config.services?.length) throw invalid(`checks.${name} needs a port`)
+  }
+  const rootGb = config.rootfs?.size_gb ?? 0
+  if (rootGb < 0 || rootGb > rootGbMax) {
+    throw invalid(`rootfs.size_gb must be 1 to ${rootGbMax}, or absent; it is ${rootGb}`)
   }
   checkRuntimeWish(config.metadata?.[runtimeMetadataKey])
   const keys = Object.keys(config.metadata ?? {}).length

@@ -42,7 +42,12 @@ function startSpec(launch: Launch) {
     files: launch.files,
     mounts: launch.mounts,
     netnsPath: net.netnsPath,
-    limits: { cpus: guest.cpus, cpuKind: guest.cpu_kind, memoryMb: guest.memory_mb },
+    limits: {
+      cpus: guest.cpus,
+      cpuKind: guest.cpu_kind,
+      memoryMb: guest.memory_mb,
+      ...(init?.swap_size_mb ? { swapMb: init.swap_size_mb } : {}),
+    },
     logFile: agent.spool.prepareRun(record.id, record.run),
     tty: init?.tty === true,
   }

@@ -132,6 +132,8 @@ export interface MachineLimits {
   cpus: number
   cpuKind: 'shared' | 'performance'
   memoryMb: number
+  /** A VM's own; a container has none (MCH-64). */
+  swapMb?: number
 }
 
 export interface ExitRecord {

@@ -9,7 +9,7 @@ import type { StartSpec } from '../driver.ts'
 import { bootId } from '../machine-folder.ts'
 import { devices, qemuArgs, type Accel } from './qemu-args.ts'
 import { makeUpper } from './upper-disk.ts'
-import { joinCgroup, makeCgroup } from './vm-cgroup.ts'
+import { joinCgroup, makeCgroup, setWeight } from './vm-cgroup.ts'
 import { writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { spawnVmm, type VmmProcess } from './vm-launch.ts'
 import { joinNetwork, readNetwork, tap, type VmNetwork } from './vm-network.ts'
@@ -88,6 +88,7 @@ export async function startVm(start: VmStart): Promise<string> {
     if (!isFault(error, 'timeout')) throw error
     throw bootFailure(place, record, session, messageOf(error))
   }
+  setWeight(place.cgroups, place.cgroupPath(spec.id), record)
   record.started = true
   writeVmRecord(at, record)
   mark('command')
@@ -200,6 +201,7 @@ function guestRun(spec: StartSpec, network: VmNetwork | undefined): GuestRun {
       routes: (network?.routes ?? []).map((route) => ({ device, ...route })),
       ...(network ? { mtu: network.mtu } : {}),
       sysctls,
+      ...(spec.limits.swapMb ? { swapMb: spec.limits.swapMb } : {}),
       nowMs: systemClock.now(),
       entropy: randomBytes(64),
     },
