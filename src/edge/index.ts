@@ -67,7 +67,7 @@ export async function runEdge(
     port: settings.waker_port,
     httpsPort: settings.https_port,
     holdMs,
-    silent: feed.silent,
+    silent: (host) => feed.silent(host),
     known: feed.ready,
   })
   // A copy on disk may be older than what HAProxy already has: the bus is given the chance to speak first.

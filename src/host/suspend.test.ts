@@ -81,7 +81,7 @@ test('a snapshot that cannot be resumed is a cold start', async (t) => {
 
 test('what keeps the network away from a resume does not cost the snapshot', async (t) => {
   const { host, id, calls } = await suspendedVm(t)
-  const { attach } = host.agent.net
+  const attach = host.agent.net.attach.bind(host.agent.net)
   let failures = 1
   host.agent.net.attach = (request) =>
     failures-- > 0 ? Promise.reject(new Error('no buffer space')) : attach(request)

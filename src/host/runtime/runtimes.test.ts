@@ -18,7 +18,7 @@ function host(given: {
 }) {
   let probes = 0
   const qemu = fakeDriver({ ...fakeVms, ...(given.vm ? { probe: given.vm } : {}) })
-  const { probe } = qemu
+  const probe = qemu.probe.bind(qemu)
   qemu.probe = () => {
     probes++
     return (given.pending ?? Promise.resolve()).then(probe)

@@ -50,7 +50,7 @@ after(() => {
 const sizeOfFileSystem = (disk: string): number => {
   const said = execFileSync('dumpe2fs', ['-h', disk], { stdio: ['ignore', 'pipe', 'ignore'] })
   const number = (name: string) =>
-    Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(`${said}`)?.[1])
+    Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(said.toString())?.[1])
   return number('Block count') * number('Block size')
 }
 
