@@ -19,7 +19,13 @@ import { takeDown } from './down.ts'
 import { LogReader } from './logs/index.ts'
 import type { MachineRecord } from './store/index.ts'
 import { queryNumber, readJson } from './http-input.ts'
-import { deleteSnapshot, listSnapshots, requireSnapshot, takeSnapshot } from './snapshot-verbs.ts'
+import {
+  deleteSnapshot,
+  listSnapshots,
+  readSnapshot,
+  requireSnapshot,
+  takeSnapshot,
+} from './snapshot-verbs.ts'
 import { listVolumes, showVolume } from './volume-present.ts'
 import { keepVolumes } from './volume-upkeep.ts'
 import {
@@ -114,8 +120,9 @@ function snapshots(routes: Hono, agent: Agent): void {
     return context.json(ok)
   })
   routes.get('/v1/snapshots/:id/data', (context) => {
-    const { id } = requireSnapshot(agent, context.req.param('id'), 'created')
-    const bytes = Readable.toWeb(agent.volumes.snapshots.read(id)) as ReadableStream<Uint8Array>
+    const bytes = Readable.toWeb(
+      readSnapshot(agent, context.req.param('id')),
+    ) as ReadableStream<Uint8Array>
     return context.body(bytes, 200, { 'content-type': 'application/x-tar' })
   })
 }

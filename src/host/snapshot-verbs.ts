@@ -1,4 +1,5 @@
-import { Fault, messageOf } from '#core/fault.ts'
+import type { Readable } from 'node:stream'
+import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import type { HostSnapshotCreate } from '#spec/host-api.ts'
 import type { Snapshot } from '#spec/volume.ts'
@@ -80,7 +81,8 @@ async function take(agent: Agent, id: string): Promise<void> {
     agent.log.warn({ snapshot: id, volume, error: messageOf(error) }, 'a snapshot failed')
     const snapshot: Snapshot = { ...record.snapshot, status: 'failed', error: messageOf(error) }
     const expiresAt = Math.min(record.expiresAt, agent.clock.now() + scrapKeptMs)
-    agent.store.snapshots.save({ ...record, snapshot, expiresAt })
+    const failure = isFault(error) ? error.code : 'internal'
+    agent.store.snapshots.save({ ...record, snapshot, expiresAt, failure })
   }
 }
 
@@ -112,6 +114,17 @@ export function requireSnapshot(agent: Agent, id: string, status?: Snapshot['sta
     throw new Fault('precondition_failed', `snapshot ${id} is ${snapshot.status}${why}`)
   }
   return snapshot
+}
+
+/**
+ * Its bytes, as `packDisk` gives them.
+ * @throws like `requireSnapshot`, and of one that failed the fault with which it did: who fetches it knows whether to try again
+ */
+export function readSnapshot(agent: Agent, id: string): Readable {
+  const { failure, snapshot } = wanted(agent, id) ?? {}
+  if (failure) throw new Fault(failure, `snapshot ${id} failed: ${snapshot?.error}`)
+  requireSnapshot(agent, id, 'created')
+  return agent.volumes.snapshots.read(id)
 }
 
 /** Gone for everybody at once; its bytes go behind the answer. */

@@ -109,19 +109,16 @@ async function openRemote(
   }
   for (;;) {
     const snapshot = await callJson<Snapshot>(target, ask(agent, { method: 'GET', path, signal }))
-    if (snapshot.status === 'created') {
+    if (snapshot.status === 'created' || snapshot.status === 'failed') {
       const request = { method: 'GET', path: `${path}/data`, signal, ownConnection: true }
       const answer = await httpRequest(target, ask(agent, request))
       if (answer.status === 200) {
         return { body: answer.body, digest: snapshot.digest, bytes: snapshot.size }
       }
       const text = (await readBody(answer.body, 64 * 1024)).toString()
+      // If there is a next try, it takes a new one.
+      if (snapshot.status === 'failed') await forgetTransfer(agent, volume, source)
       throw faultFromAnswer(answer.status, text, `GET ${path}/data`)
-    }
-    if (snapshot.status === 'failed') {
-      // The next try takes a new one.
-      await forgetTransfer(agent, volume, source)
-      throw new Fault('native_failed', snapshot.error ?? `snapshot ${id} failed`)
     }
     await agent.clock.sleep(pollMs, signal)
   }

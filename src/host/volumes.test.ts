@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { systemClock, type Clock } from '#core/clock.ts'
-import { isFault, type FaultCode } from '#core/fault.ts'
+import { Fault, isFault, type FaultCode } from '#core/fault.ts'
 import type { Snapshot, Volume, VolumeExtended } from '#spec/volume.ts'
 import { createLogger } from '#sys/log.ts'
 import { fakeDriver } from '#host/runtime/index.ts'
@@ -369,6 +369,24 @@ test('VOL-10: a volume that is nearly full grows up to its limit, or the machine
   const told = events.filter(({ type }) => type === 'extend').map(({ status }) => status)
   assert.equal(told.length, 2, 'told once that it was skipped, once that it was done')
   assert.equal(told[1], 'skipped')
+})
+
+test('VOL-13: a source that cannot be copied in use is not stopped for it again and again', async (t) => {
+  const [from, to] = [await openDiskHost(t), await openDiskHost(t)]
+  await makeNoted(from, 'vol_1')
+  const { volumes } = from.agent
+  let takes = 0
+  const take = async () => {
+    takes++
+    throw new Fault('precondition_failed', 'its writers would stand still for too long')
+  }
+  from.agent.volumes = { ...volumes, snapshots: { ...volumes.snapshots, take } }
+  await makeFrom(to, 'vol_a', sourceOf(from, 'volume', 'vol_1'))
+  const look = () => to.call<Volume>('GET', '/v1/volumes/vol_a')
+  const { error } = await until(look, (now) => now.error !== undefined)
+  assert.match(error ?? '', /stand still for too long; destroy it and make another/)
+  await to.agent.background.idle()
+  assert.equal(takes, 1)
 })
 
 /** The host dies before its n-th write or act on a disk; the next process must end what was promised. */

@@ -1,4 +1,5 @@
 import type { DatabaseSync } from 'node:sqlite'
+import type { FaultCode } from '#core/fault.ts'
 import type { AppRef } from '#spec/host-api.ts'
 import type { Snapshot } from '#spec/volume.ts'
 
@@ -11,6 +12,8 @@ export interface SnapshotRecord {
   expiresAt: number
   /** The volume's last write that is surely in it; milliseconds since the epoch. */
   changedAt: number | null
+  /** Of one that failed: the code of the fault that `snapshot.error` tells. */
+  failure?: FaultCode
 }
 
 export class SnapshotTable {
