@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { Fault, isFault } from '#core/fault.ts'
+import { Fault } from '#core/fault.ts'
 import { newVolumeId } from '#core/ids.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
 import type { HostVolumeCreate } from '#spec/host-api.ts'
@@ -56,7 +56,8 @@ export async function createVolume(
     await rememberVolume(ctx, volume)
     return volume
   } catch (error) {
-    await settle(ctx, id, isFault(error, 'host_unreachable') ? 'doomed' : 'gone')
+    // Whatever failed, the host may have written it down, and would go on with it.
+    await settle(ctx, id, 'doomed')
     throw error
   }
 }
@@ -161,11 +162,7 @@ async function reserve(
 }
 
 /** One that the deletion of its app has doomed meanwhile stays so. */
-async function settle(
-  ctx: ControlContext,
-  id: string,
-  status: 'placed' | 'doomed' | 'gone',
-): Promise<void> {
+async function settle(ctx: ControlContext, id: string, status: 'placed' | 'doomed'): Promise<void> {
   await ctx.db
     .updateTable('volume_placements')
     .set({ status })

@@ -319,6 +319,26 @@ test('any number of volumes on a dead host keep no other from being destroyed', 
   await ctx.db.deleteFrom('volume_placements').where('host_id', '=', 'dead').execute()
 })
 
+test('a create that fails on its host leaves nothing there', async () => {
+  const { ctx } = control
+  for (const host of control.hosts) {
+    host.refuse.push({
+      match: /POST \/v1\/volumes$/,
+      fault: new Fault('native_failed', 'mkfs.ext4 failed'),
+    })
+  }
+  await assert.rejects(make(), (error) => isFault(error, 'native_failed'))
+  for (const host of control.hosts) host.refuse.length = 0
+  const { volume_id: id } = await ctx.db
+    .selectFrom('volume_placements')
+    .select('volume_id')
+    .where('app_id', '=', app.id)
+    .executeTakeFirstOrThrow()
+  assert.equal(await destroyAbandonedVolumes(ctx, { appId: app.id }), 0)
+  assert.equal(await statusOf(id), 'gone')
+  assert.ok(control.hosts.some(({ calls }) => calls.includes(`DELETE /v1/volumes/${id}?now=true`)))
+})
+
 test('a create cut off by a kill of control, or by a silent host, leaves no volume', async () => {
   const { ctx } = control
   for (const host of control.hosts) {
