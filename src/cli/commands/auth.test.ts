@@ -170,3 +170,24 @@ test('orgs and tokens: what is asked, what is printed', async (t) => {
   assert.match((await hangar(['tokens', 'list', '-s', 'all'], { api })).err, /app or org/)
   assert.match((await hangar(['orgs', 'show'], { api })).err, /which organization/)
 })
+
+test('logout keeps a token that it could not revoke, and forgets one that is no good any more', async (t) => {
+  const home = temporaryFolder(t)
+  const file = join(home, 'login.json')
+  let code = 'INTERNAL'
+  const api = await startApi({
+    'POST /graphql': () => ({
+      json: { data: null, errors: [{ message: 'the database is down', extensions: { code } }] },
+    }),
+  })
+  t.after(api.close)
+  writeFileSync(file, JSON.stringify({ api: api.url, token: 'login-token' }))
+  const env = { ...noTokens, HANGAR_HOME: home }
+  const failed = await hangar(['auth', 'logout'], { api, env })
+  assert.equal(failed.code, 1)
+  assert.match(failed.err, /the database is down/)
+  assert.ok(existsSync(file))
+  code = 'UNAUTHORIZED'
+  assert.equal((await hangar(['auth', 'logout'], { api, env })).code, 0)
+  assert.ok(!existsSync(file))
+})

@@ -1,3 +1,4 @@
+import { isFault } from '#core/fault.ts'
 import { connectApi } from '../api.ts'
 import type { Viewer } from '../apps.ts'
 import type { Call, Command } from '../command.ts'
@@ -36,7 +37,8 @@ async function runLogout({ io, home }: Call): Promise<number> {
   try {
     await askGraph(connectApi(login, io.signal), 'mutation { logOut(input: {}) { ok } }')
   } catch (error) {
-    complain(io, `the token could not be revoked: ${(error as Error).message}`)
+    // One that is no good any more needs no revoking.
+    if (!isFault(error, 'unauthorized')) throw error
   }
   forgetLogin(home)
   say(io, 'logged out')
