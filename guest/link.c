@@ -14,13 +14,14 @@
 #include "handle.h"
 #include "loop.h"
 
-enum { QUEUE_MAX = 512 * 1024, BULK_MAX = 64 * 1024, PORT_LOOK_MS = 50, READS_PER_ROUND = 8 };
+enum { QUEUE_MAX = 512 * 1024, BULK_MAX = 64 * 1024, PORT_LOOK_MS = 50, PORT_GONE_MS = 2000, READS_PER_ROUND = 8 };
 
 static int listener = -1;
 static int peer = -1; /* The port, or the newest connection. */
 static bool is_port;
 static bool greeted;
 static int64_t port_asleep_until;
+static int64_t port_silent_since; /* 0: something was read since. */
 static struct frame_reader reader;
 static uint8_t queue[QUEUE_MAX];
 static size_t queue_start, queue_end;
@@ -84,16 +85,32 @@ void link_feed(const uint8_t *data, size_t length) {
   }
 }
 
+/*
+ * A port reads as empty for as long as the kernel has not heard that a host is there, which may be after its first words:
+ * after a resume that is common. Only a silence that lasts is a host that went.
+ */
+static void port_empty(void) {
+  int64_t now = now_ms();
+  if (port_silent_since == 0) port_silent_since = now;
+  port_asleep_until = now + PORT_LOOK_MS;
+  if (now - port_silent_since >= PORT_GONE_MS) lose_host();
+}
+
 static void read_some(void) {
   for (int i = 0; i < READS_PER_ROUND && peer >= 0; i++) {
     size_t room;
     uint8_t *space = reader_space(&reader, &room);
     ssize_t got = read(peer, space, room);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got == 0 && is_port) {
+      port_empty();
+      return;
+    }
     if (got <= 0) {
       lose_host();
       return;
     }
+    port_silent_since = 0;
     reader_filled(&reader, (size_t)got);
     take_frames();
   }
