@@ -158,10 +158,24 @@ static const char *mount_volume(const char *words) {
   return NULL;
 }
 
+/*
+ * A kernel that is almost out of memory can spend its time on reading the same program pages again and again, for ever and
+ * without an end in sight. With this, what was used within the last second stays, and when that is too much something dies.
+ */
+static void end_thrashing(void) {
+  static const char *settings[][2] = {{"/sys/kernel/mm/lru_gen/enabled", "y"}, {"/sys/kernel/mm/lru_gen/min_ttl_ms", "1000"}};
+  for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+    int fd = open(settings[i][0], O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write_all(fd, settings[i][1], strlen(settings[i][1]))) note("%s", say("cannot set", settings[i][0]));
+    if (fd >= 0) close(fd);
+  }
+}
+
 const char *root_make(const struct spec *spec) {
   const char *wrong = mount_root(spec);
   if (!wrong) wrong = switch_root();
   if (!wrong) mount_system();
+  if (!wrong) end_thrashing();
   for (int i = 0; !wrong && i < spec->volumes_count; i++) wrong = mount_volume(spec->volumes[i]);
   return wrong;
 }
