@@ -97,13 +97,12 @@ export function driverSuite(options: SuiteOptions): void {
     })
 
     test('a volume keeps what is written, the root does not', async () => {
-      const source = join(shop.dir, 'volume')
-      mkdirSync(source, { recursive: true })
+      const { source, read } = await shop.volume(driver.capabilities.volumes)
       const script = 'echo run >> /data/log; echo run >> /root/log; cat /root/log; cat /data/log'
       const spec = shop.spec(['sh', '-c', script], { mounts: [{ source, path: '/data' }] })
       assert.equal((await runToEnd(spec)).output, 'run\nrun')
       assert.equal((await runToEnd(spec)).output, 'run\nrun\nrun\nrun\nrun')
-      assert.equal(readFileSync(join(source, 'log'), 'utf8'), 'run\nrun\n')
+      assert.equal(await read('log'), 'run\nrun\n')
     })
 
     test('a missing command or user is said before anything runs', async () => {

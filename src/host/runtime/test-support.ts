@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { newMachineId, ulid } from '#core/ids.ts'
 import { runOk } from '#sys/process.ts'
-import type { StartSpec } from './driver.ts'
+import type { DriverCapabilities, StartSpec } from './driver.ts'
 
 /** A place with an image of one static busybox, for tests of drivers. */
 export interface Workshop {
@@ -22,16 +22,33 @@ export interface Workshop {
   netnsPath: string
   /** A start of `argv`; what a test does not say has plain values. */
   spec(argv: string[], given?: Partial<StartSpec>): StartSpec
+  /** A volume as a driver wants it, and what a machine wrote to it. */
+  volume(kind: DriverCapabilities['volumes']): Promise<TestVolume>
   /** The output of a machine, without the prefixes of its log's lines. */
   output(spec: StartSpec): string
   close(): Promise<void>
+}
+
+export interface TestVolume {
+  source: string
+  read: (file: string) => Promise<string>
+}
+
+async function makeVolume(dir: string, kind: DriverCapabilities['volumes']): Promise<TestVolume> {
+  const source = join(dir, 'volume')
+  if (kind === 'folder') {
+    mkdirSync(source, { recursive: true })
+    return { source, read: async (file) => readFileSync(join(source, file), 'utf8') }
+  }
+  await runOk('mkfs.ext4', ['-q', '-F', source, '32M'])
+  return { source, read: (file) => runOk('debugfs', ['-R', `cat /${file}`, source]) }
 }
 
 /** gensquashfs: everything is root's, and quick rather than small. */
 export const packing = ['--quiet', '--all-root', '--compressor', 'gzip', '--comp-extra', 'level=1']
 
 const applets =
-  'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd'
+  'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd ip wget'
 
 async function buildImage(dir: string): Promise<string> {
   const root = join(dir, 'image')
@@ -81,12 +98,14 @@ export async function openWorkshop(): Promise<Workshop> {
         files: [],
         mounts: [],
         netnsPath,
-        limits: { cpus: 1, cpuKind: 'shared', memoryMb: 256 },
+        // Beside other tests a machine of the shared kind would wait for all of them.
+        limits: { cpus: 1, cpuKind: 'performance', memoryMb: 256 },
         logFile: join(dir, `${id}.log`),
         tty: false,
         ...given,
       }
     },
+    volume: (kind) => makeVolume(dir, kind),
     output: (spec) =>
       readFileSync(spec.logFile, 'utf8')
         .split('\n')

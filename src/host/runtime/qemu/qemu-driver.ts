@@ -42,6 +42,8 @@ export interface QemuDriverOptions {
   initPath?: string
   /** How many boot at the same time; the others wait. */
   startsAtOnceMax?: number
+  /** Until a guest has answered; default: what is long enough on a busy host. */
+  bootTimeoutMs?: number
   log: Logger
 }
 
@@ -131,6 +133,7 @@ class QemuDriver implements Driver {
       place: this.#place,
       sessions: this.#sessions,
       onGone: () => this.#watch.look(id),
+      bootTimeoutMs: this.#options.bootTimeoutMs,
     }
   }
 

@@ -19,11 +19,27 @@ export interface VmLimits extends MachineLimits {
   accel: Accel
 }
 
-/** Makes the group of one VMM with its limits. Harmless when it is there. */
+/** How much of a busy host's processors the machine gets beside others. */
+export function setWeight(
+  tree: CgroupTree,
+  path: string,
+  limits: Pick<MachineLimits, 'cpus' | 'cpuKind'>,
+): void {
+  const shares = Math.max(2, Math.round(cpuShares[limits.cpuKind] * limits.cpus))
+  if (tree.version === 2) {
+    // As crun converts shares.
+    const weight = Math.round(1 + ((shares - 2) * 9999) / 262142)
+    writeFileSync(join(tree.mount, path, 'cpu.weight'), String(Math.min(weight, 10_000)))
+  } else writeFileSync(join(tree.mount, 'cpu', path, 'cpu.shares'), String(shares))
+}
+
+/**
+ * Makes the group of one VMM with its limits. Harmless when it is there. Somebody waits for a boot: until `setWeight` it
+ * has the weight of a performance machine.
+ */
 export function makeCgroup(tree: CgroupTree, path: string, limits: VmLimits): void {
   const memory = String((limits.memoryMb + overheadMb[limits.accel]) * mebibyte)
   const quota = Math.round(limits.cpus * periodUs) + ownQuotaUs
-  const shares = Math.round(cpuShares[limits.cpuKind] * limits.cpus)
   if (tree.version === 2) {
     const at = join(tree.mount, path)
     for (const parent of [tree.mount, dirname(at)]) {
@@ -34,10 +50,8 @@ export function makeCgroup(tree: CgroupTree, path: string, limits: VmLimits): vo
     writeFileSync(join(at, 'memory.max'), memory)
     if (existsSync(join(at, 'memory.swap.max'))) writeFileSync(join(at, 'memory.swap.max'), '0')
     writeFileSync(join(at, 'cpu.max'), `${quota} ${periodUs}`)
-    // As crun converts shares.
-    const weight = Math.max(1, Math.round(1 + ((shares - 2) * 9999) / 262142))
-    writeFileSync(join(at, 'cpu.weight'), String(Math.min(weight, 10_000)))
     writeFileSync(join(at, 'pids.max'), String(tasksMax))
+    setWeight(tree, path, { cpus: limits.cpus, cpuKind: 'performance' })
     return
   }
   for (const at of foldersV1(tree, path)) mkdirSync(at, { recursive: true })
@@ -46,8 +60,8 @@ export function makeCgroup(tree: CgroupTree, path: string, limits: VmLimits): vo
   set('memory', 'memory.limit_in_bytes', memory)
   set('cpu', 'cpu.cfs_period_us', String(periodUs))
   set('cpu', 'cpu.cfs_quota_us', String(quota))
-  set('cpu', 'cpu.shares', String(Math.max(2, shares)))
   set('pids', 'pids.max', String(tasksMax))
+  setWeight(tree, path, { cpus: limits.cpus, cpuKind: 'performance' })
 }
 
 /** Two controllers may be one tree under two names. */

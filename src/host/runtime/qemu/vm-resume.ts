@@ -4,6 +4,7 @@ import { Fault } from '#core/fault.ts'
 import { discard } from '../machine-folder.ts'
 import { Qmp } from './qmp.ts'
 import { killVmm } from './vm-clear.ts'
+import { setWeight } from './vm-cgroup.ts'
 import type { VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
 import { readNetwork } from './vm-network.ts'
@@ -18,6 +19,7 @@ export interface VmResume {
   record: VmRecord
   makers: VmMakers
   netReady: Promise<unknown>
+  bootTimeoutMs?: number | undefined
   onGone(): void
 }
 
@@ -42,7 +44,7 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   record.cpuUsecBefore = readManifest(at)?.cpuUsec ?? 0
   const vmm = await launch(resume, record, network, { incoming: true })
   const gone = orGone(vmm, () => bootFailure(place, record, undefined, 'it did not resume'))
-  const timeoutMs = patienceMs[makers.accel]
+  const timeoutMs = resume.bootTimeoutMs ?? patienceMs[makers.accel]
   const path = socketPath(vmm.identity.pid, 'qmp')
   const qmp = await Promise.race([Qmp.open(path, timeoutMs), gone])
   try {
@@ -56,6 +58,7 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   const session = await resume.sessions.open(record.id)
   if (!session) throw new Fault('internal', 'a VM without its record')
   await Promise.race([session.guest.resumed(randomBytes(entropyBytes), timeoutMs), gone])
+  setWeight(place.cgroups, place.cgroupPath(record.id), record)
   mark('answered')
   return steps.join(', ')
 }

@@ -40,6 +40,7 @@ export interface VmStart {
   spec: StartSpec
   makers: VmMakers
   netReady: Promise<unknown>
+  bootTimeoutMs?: number | undefined
   /** The VMM is gone. */
   onGone(): void
 }
@@ -79,7 +80,7 @@ export async function startVm(start: VmStart): Promise<string> {
   const session = await sessions.open(spec.id)
   if (!session) throw new Fault('internal', 'a VMM without its record')
   const alive = orGone(vmm, () => bootFailure(place, record, session))
-  const timeoutMs = patienceMs[makers.accel]
+  const timeoutMs = start.bootTimeoutMs ?? patienceMs[makers.accel]
   try {
     await Promise.race([session.guest.connected(timeoutMs), alive])
     mark('hello')

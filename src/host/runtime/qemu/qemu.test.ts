@@ -1,0 +1,11 @@
+import { resolve } from 'node:path'
+import { createLogger } from '#sys/log.ts'
+import { driverSuite } from '../driver-suite.ts'
+import { openQemuDriver } from './qemu-driver.ts'
+
+const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
+const log = createLogger('test')
+const hostId = `test-${process.pid}`
+const open = (dir: string) => openQemuDriver({ dir, hostId, kernelCacheDir, log })
+
+driverSuite({ name: 'qemu', open })

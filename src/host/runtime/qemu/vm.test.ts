@@ -1,0 +1,254 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
+import { isFault } from '#core/fault.ts'
+import { createLogger } from '#sys/log.ts'
+import { isAlive, run, signalProcess } from '#sys/process.ts'
+import { findCgroups } from '../cgroup.ts'
+import type { Driver, StartSpec } from '../driver.ts'
+import { openWorkshop, type Workshop } from '../test-support.ts'
+import { openQemuDriver, type QemuDriverOptions } from './qemu-driver.ts'
+import { readVmRecord, vmFolder, vmFolders, type VmRecord } from './vm-folder.ts'
+import { spoofedFrames } from './vm-network.ts'
+
+const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
+const log = createLogger('test')
+const hostId = `vm-${process.pid}`
+
+describe('qemu driver', { concurrency: 1 }, () => {
+  let shop: Workshop
+  let driver: Driver
+  let dir: string
+  const open = (given: Partial<QemuDriverOptions> = {}) =>
+    openQemuDriver({ dir, hostId, kernelCacheDir, log, ...given })
+  before(async () => {
+    shop = await openWorkshop()
+    dir = join(shop.dir, 'driver')
+    driver = open()
+  })
+  after(async () => {
+    for (const id of await driver.list()) await driver.destroy(id)
+    await shop.close()
+  })
+  const folderOf = (id: string) => vmFolder(vmFolders(dir), id)
+  const started = async (script: string, given: Partial<StartSpec> = {}) => {
+    const spec = shop.spec(['sh', '-c', script], given)
+    await driver.start(spec)
+    return spec
+  }
+  const exec = async (spec: StartSpec, script: string) => {
+    const argv = ['sh', '-c', script]
+    const result = await driver.exec(spec.id, { argv, timeoutMs: 20_000, outputBytesMax: 10_000 })
+    return result.stdout
+  }
+  const vmmOf = (id: string) => {
+    const { vmm } = readVmRecord(folderOf(id)) ?? {}
+    assert.ok(vmm)
+    return vmm
+  }
+  const until = async (check: () => boolean, timeoutMs = 60_000) => {
+    for (const end = systemClock.now() + timeoutMs; !check(); await systemClock.sleep(5)) {
+      assert.ok(systemClock.now() < end, 'it never became true')
+    }
+  }
+  /** Nothing runs, and no cgroup is there. */
+  const assertNothingOf = (record: VmRecord | undefined, id: string) => {
+    assert.ok(!record?.vmm || !isAlive(record.vmm))
+    const { mount } = findCgroups()
+    for (const controller of ['', 'memory', 'pids', 'cpu']) {
+      assert.ok(!existsSync(join(mount, controller, `hangar-${hostId}-vm`, id)))
+    }
+  }
+
+  test('a guest has a kernel of its own, a user of its own and a sandbox', async () => {
+    const spec = await started('uname -r; sleep 600')
+    const here = (await run('uname', ['-r'])).stdout.trim()
+    await until(() => shop.output(spec) !== '')
+    assert.notEqual(shop.output(spec), here)
+    const status = readFileSync(`/proc/${vmmOf(spec.id).pid}/status`, 'utf8')
+    const field = (name: string) => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1]
+    assert.ok(Number(field('Uid')?.split('\t')[1]) > 1_000_000)
+    assert.equal(field('Groups')?.trim(), '')
+    assert.equal(field('Seccomp'), '2')
+    assert.equal(field('NoNewPrivs'), '1')
+    assert.equal(field('CapEff'), '0000000000000000')
+    assert.equal(field('CapBnd'), '0000000000000000')
+    // A monitor that is killed is an end, and says so.
+    const end = driver.exited(spec.id)
+    signalProcess(vmmOf(spec.id), 'SIGKILL')
+    assert.equal((await end).exitCode, 137)
+    assert.match((await end).error ?? '', /monitor of the machine ended/)
+    await driver.destroy(spec.id)
+  })
+
+  test('a kernel that panics is an end with its words', async () => {
+    const spec = await started('sleep 600')
+    await exec(spec, 'echo c > /proc/sysrq-trigger').catch(() => {})
+    const end = await driver.exited(spec.id)
+    assert.match(end.error ?? '', /gave up: Kernel panic/)
+    await driver.destroy(spec.id)
+  })
+
+  test('a guest that never answers fails its start, and nothing is left', async () => {
+    const impatient = open({ bootTimeoutMs: 2_000 })
+    await impatient.probe()
+    const spec = shop.spec(['true'])
+    const failed = assert.rejects(impatient.start(spec), (error) => {
+      assert.ok(isFault(error, 'native_failed'))
+      return /did not come up.*has not answered/s.test(error.message)
+    })
+    await until(() => readVmRecord(folderOf(spec.id))?.vmm !== undefined)
+    const record = readVmRecord(folderOf(spec.id))
+    signalProcess(vmmOf(spec.id), 'SIGSTOP')
+    await failed
+    assertNothingOf(record, spec.id)
+    assert.ok(!(await driver.list()).includes(spec.id))
+  })
+
+  test('a full disk is the machine’s own trouble, and a flood of output drowns nobody', async () => {
+    const script =
+      'dd if=/dev/zero of=/big bs=1M count=200 2>/dev/null; echo full $?; while :; do echo 0123456789012345678901234567890; done'
+    const spec = await started(script, { rootSizeMb: 64 })
+    await until(() => shop.output(spec).startsWith('full 1'))
+    assert.ok(statSync(folderOf(spec.id).upper).blocks * 512 <= 66 * 1024 * 1024)
+    assert.equal(await exec(spec, 'echo still here'), 'still here\n')
+    assert.ok(((await driver.stats(spec.id))?.processes ?? 0) > 1)
+    await driver.destroy(spec.id)
+  })
+
+  test('a snapshot that is cut short or of others is refused, and the root is kept', async () => {
+    const script = 'echo kept >> /root/log; cat /root/log; sleep 600'
+    const spec = await started(script)
+    const again = async (spoil: () => void) => {
+      await until(() => shop.output(spec).endsWith('kept'))
+      await exec(spec, 'sync')
+      await driver.suspend(spec.id)
+      assert.equal(await driver.recover(spec.id), 'running')
+      spoil()
+    }
+    const { memoryFile, manifestFile } = folderOf(spec.id)
+    await again(() => truncateSync(memoryFile, statSync(memoryFile).size - 1))
+    assert.equal(await driver.recover(spec.id), undefined)
+    await driver.start({ ...spec, keepRoot: true })
+    await again(() => {
+      const text = readFileSync(manifestFile, 'utf8')
+      writeFileSync(manifestFile, text.replace('version', 'another'))
+    })
+    assert.match(shop.output(spec), /kept\nkept\nkept$/)
+    await assert.rejects(driver.resume(spec.id), /it was made by/)
+    assert.equal(await driver.recover(spec.id), undefined)
+    await driver.destroy(spec.id)
+    assertNothingOf(readVmRecord(folderOf(spec.id)), spec.id)
+  })
+
+  test('many starts at once take turns, and none is lost', async () => {
+    const few = open({ startsAtOnceMax: 2 })
+    const specs = Array.from({ length: 4 }, () => shop.spec(['sleep', '600']))
+    const all = Promise.all(specs.map((spec) => few.start(spec)))
+    let most = 0
+    while (!(await Promise.race([all.then(() => true), systemClock.sleep(10)]))) {
+      const records = specs.map(({ id }) => readVmRecord(folderOf(id)))
+      most = Math.max(most, records.filter((record) => record?.vmm && !record.started).length)
+    }
+    assert.equal(most, 2)
+    for (const { id } of specs) {
+      assert.equal(await few.recover(id), 'running')
+      await few.destroy(id)
+    }
+  })
+
+  test('a host killed in a start or a suspend leaves a machine or nothing, never a half', async () => {
+    const script = `
+      import { openQemuDriver } from ${JSON.stringify(join(import.meta.dirname, 'qemu-driver.ts'))}
+      const { options, spec } = JSON.parse(process.argv[1])
+      const log = { debug() {}, info() {}, warn() {}, error() {} }
+      const driver = openQemuDriver({ ...options, log })
+      console.log('begin')
+      await driver.start(spec)
+      console.log('started')
+      await driver.suspend(spec.id)
+      console.log('suspended')
+      await driver.resume(spec.id)
+      console.log('resumed')
+    `
+    const options = { dir, hostId, kernelCacheDir }
+    const moments: [string, number][] = [
+      ['begin', 150],
+      ['begin', 1_000],
+      ['started', 30],
+      ['started', 200],
+      ['suspended', 150],
+    ]
+    for (const [word, laterMs] of moments) {
+      const loop = 'trap "exit 7" USR1; echo ready; while :; do sleep 0.1; done'
+      const spec = shop.spec(['sh', '-c', loop])
+      const argv = ['--input-type=module', '-e', script, JSON.stringify({ options, spec })]
+      const host = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
+      let said = ''
+      host.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
+      await until(() => said.includes(word), 120_000)
+      await systemClock.sleep(laterMs)
+      host.kill('SIGKILL')
+      const next = open()
+      const record = readVmRecord(folderOf(spec.id))
+      const found = await next.recover(spec.id)
+      const when = `${laterMs} ms after ${word}`
+      if (word === 'begin') assert.equal(found, undefined, when)
+      else {
+        assert.equal(found, 'running', when)
+        await next.resume(spec.id)
+        await until(() => shop.output(spec) === 'ready')
+        assert.equal(await next.signal(spec.id, 'SIGUSR1'), true)
+        assert.equal((await next.exited(spec.id)).exitCode, 7, when)
+      }
+      await next.destroy(spec.id)
+      assertNothingOf(record, spec.id)
+    }
+  })
+
+  test('a guest is where its namespace’s link is, and cannot speak in another’s name', async () => {
+    const name = shop.netnsPath.split('/').at(-1) ?? ''
+    const ip = (...args: string[]) => run('ip', args)
+    const far = `hgt${process.pid}`.slice(0, 15)
+    await ip('link', 'add', far, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
+    try {
+      await ip('address', 'add', '198.18.77.1/32', 'dev', far)
+      await ip('link', 'set', far, 'up')
+      await ip('route', 'add', '198.18.77.2/32', 'dev', far)
+      await ip('-n', name, 'address', 'add', '198.18.77.2/32', 'dev', 'eth0')
+      await ip('-n', name, 'link', 'set', 'eth0', 'up')
+      await ip('-n', name, 'route', 'add', 'default', 'via', '198.18.77.1', 'dev', 'eth0', 'onlink')
+      const spec = await started('echo hello > /tmp/page; httpd -f -p 8080 -h /tmp')
+      const page = async () => {
+        for (let tries = 0; ; tries++) {
+          try {
+            const signal = AbortSignal.timeout(5_000)
+            return await (await fetch('http://198.18.77.2:8080/page', { signal })).text()
+          } catch (error) {
+            if (tries > 100) throw error // It listens soon.
+            await systemClock.sleep(50)
+          }
+        }
+      }
+      assert.equal(await page(), 'hello\n')
+      const before = await spoofedFrames(shop.netnsPath)
+      await exec(
+        spec,
+        'ip addr add 198.18.77.9/32 dev eth0; ping -c 1 -W 1 -I 198.18.77.9 198.18.77.1',
+      )
+      assert.ok((await spoofedFrames(shop.netnsPath)) > before)
+      await driver.suspend(spec.id)
+      await driver.resume(spec.id)
+      assert.equal(await page(), 'hello\n')
+      await driver.destroy(spec.id)
+      // The namespace has its link back: a container that starts there next is reached.
+      const back = await run('ping', ['-c', '1', '-W', '2', '198.18.77.2'])
+      assert.equal(back.code, 0, back.stdout)
+    } finally {
+      await ip('link', 'delete', far)
+    }
+  })
+})
