@@ -120,7 +120,9 @@ class QemuDriver implements Driver {
         )
         this.#log.debug({ id: spec.id, stepsMs }, 'VM started')
       } catch (error) {
-        await this.#forget(spec.id)
+        // A root that was to be kept is there for the next try.
+        if (spec.keepRoot) await this.#clear(spec.id, { keepRoot: true })
+        else await this.#forget(spec.id)
         throw error
       } finally {
         this.#place.releaseUid(spec.id)
@@ -178,8 +180,9 @@ class QemuDriver implements Driver {
 
   async #recoverSuspended(id: string): Promise<'running' | undefined> {
     const record = this.#place.record(id)
-    const { makers } = await this.#findOut()
-    if (record && makers) {
+    // Without knowing what would resume it nothing can be said of a snapshot, and none is lost.
+    const makers = await this.#makers()
+    if (record) {
       await killVmm(this.#place, record) // Its snapshot was complete, or its resume was not.
       const flaw = snapshotFlaw(this.#place.folder(id), record, makers.text)
       if (!flaw) return 'running'
