@@ -32,6 +32,8 @@ export interface LinkOptions {
 }
 
 const retryMs = { first: 20, most: 1_000 }
+/** How long a port may leave the first greeting without an answer; twice as long each time. */
+const greetMsFirst = 1_000
 
 /**
  * The channel to one guest, dialled again for as long as it is wanted. Only what follows the guest's WELCOME to our own
@@ -45,6 +47,7 @@ export class GuestLink {
   #generation = 0n
   #heardAt = 0
   #wake = new AbortController()
+  #greetMs = greetMsFirst
 
   constructor(options: LinkOptions) {
     this.#options = options
@@ -117,11 +120,13 @@ export class GuestLink {
     return new Promise((resolve) => {
       const ticker = setInterval(() => this.#tick(), this.#options.pingEveryMs)
       let why = 'the connection was closed'
+      const impatience = this.#beImpatient(channel)
       channel.on('error', (error) => {
         why = error.message
       })
       channel.on('close', () => {
         clearInterval(ticker)
+        clearTimeout(impatience)
         resolve(why)
       })
       channel.on('end', () => channel.destroy())
@@ -132,6 +137,20 @@ export class GuestLink {
       })
       this.#greet(channel)
     })
+  }
+
+  /**
+   * A port that was opened while its VM was resumed may stay deaf or dumb for this connection; the next one is heard. A
+   * guest that only takes its time is given more each time.
+   */
+  #beImpatient(channel: Duplex): NodeJS.Timeout | undefined {
+    if (!this.#options.padded) return undefined
+    const waitMs = this.#greetMs
+    this.#greetMs = Math.min(this.#options.pingDeadlineMs, waitMs * 2)
+    const giveUp = () => {
+      if (!this.#ready) channel.destroy(new Error(`no answer to a greeting in ${waitMs} ms`))
+    }
+    return setTimeout(giveUp, waitMs)
   }
 
   #greet(channel: Duplex): void {
@@ -159,6 +178,7 @@ export class GuestLink {
     }
     this.#heardAt = performance.now()
     this.#ready = true
+    this.#greetMs = greetMsFirst
     this.#options.onWelcome(welcome)
   }
 
