@@ -128,11 +128,15 @@ test(
 /** What a program inside says; an idle machine may fall asleep at any moment, also under a program. */
 async function inside(command: string): Promise<string> {
   const { id } = await machine()
-  return eventually(`it runs ${command}`, async () => {
-    await cloud.ok(['m', 'start', id, '-a', 'micro'])
-    const { code, stdout } = await cloud.hangar(['m', 'exec', id, '-a', 'micro', command])
-    return code === 0 && stdout
-  })
+  return eventually(
+    `it runs ${command}`,
+    async () => {
+      await cloud.ok(['m', 'start', id, '-a', 'micro'])
+      const { code, stdout } = await cloud.hangar(['m', 'exec', id, '-a', 'micro', command])
+      return code === 0 && stdout
+    },
+    bootMs,
+  )
 }
 
 test('exec, logs, a snapshot and an extension of its volume', slow, async () => {
