@@ -215,7 +215,7 @@ export function driverSuite(options: SuiteOptions): void {
 
     test('a host that is away at the end learns the code, and loses no output and has none twice', async () => {
       const script =
-        'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done; echo last >&2; exit 6'
+        'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done; sleep 0.2; echo last >&2; exit 6'
       const spec = await started(['sh', '-c', `sleep 0.1; ${script}`])
       while (!shop.output(spec).includes('line 1')) await systemClock.sleep(1)
       driver.close()
