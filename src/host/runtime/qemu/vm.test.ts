@@ -122,22 +122,21 @@ describe('qemu driver', { concurrency: 1 }, () => {
   test('a snapshot that is cut short or of others is refused, and the root is kept', async () => {
     const script = 'echo kept >> /root/log; cat /root/log; sleep 600'
     const spec = await started(script)
-    const again = async (spoil: () => void) => {
-      await until(() => shop.output(spec).endsWith('kept'))
+    const again = async (output: string, spoil: () => void) => {
+      await until(() => shop.output(spec) === output)
       await exec(spec, 'sync')
       await driver.suspend(spec.id)
       assert.equal(await driver.recover(spec.id), 'running')
       spoil()
     }
     const { memoryFile, manifestFile } = folderOf(spec.id)
-    await again(() => truncateSync(memoryFile, statSync(memoryFile).size - 1))
+    await again('kept', () => truncateSync(memoryFile, statSync(memoryFile).size - 1))
     assert.equal(await driver.recover(spec.id), undefined)
     await driver.start({ ...spec, keepRoot: true })
-    await again(() => {
+    await again('kept\nkept\nkept', () => {
       const text = readFileSync(manifestFile, 'utf8')
       writeFileSync(manifestFile, text.replace('version', 'another'))
     })
-    assert.match(shop.output(spec), /kept\nkept\nkept$/)
     await assert.rejects(driver.resume(spec.id), /it was made by/)
     assert.equal(await driver.recover(spec.id), undefined)
     await driver.destroy(spec.id)
