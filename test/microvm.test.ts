@@ -131,7 +131,7 @@ async function inside(command: string): Promise<string> {
   return eventually(
     `it runs ${command}`,
     async () => {
-      await cloud.ok(['m', 'start', id, '-a', 'micro'])
+      await cloud.hangar(['m', 'start', id, '-a', 'micro'])
       const { code, stdout } = await cloud.hangar(['m', 'exec', id, '-a', 'micro', command])
       return code === 0 && stdout
     },

@@ -33,8 +33,11 @@ function eachMachine(act: (one: Act) => Promise<void>): (call: Call) => Promise<
 }
 
 async function start({ api, app, machine: { id }, call }: Act): Promise<void> {
-  await api.post(`${machinePath(app, id)}/start`, {})
-  await waitForMachine(api, { app, id, states: ['started'], timeoutMs: startTimeoutMs })
+  const path = `${machinePath(app, id)}/start`
+  const { previous_state } = await api.post<{ previous_state: string }>(path, {})
+  // One that ran may fall asleep at any moment: nothing was started that could be waited for.
+  if (previous_state !== 'started')
+    await waitForMachine(api, { app, id, states: ['started'], timeoutMs: startTimeoutMs })
   say(call.io, `${id} has been started`)
 }
 
