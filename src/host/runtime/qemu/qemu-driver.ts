@@ -26,7 +26,7 @@ import { VmPlace } from './vm-place.ts'
 import { resumeVm } from './vm-resume.ts'
 import type { VmSession } from './vm-session.ts'
 import { VmSessions } from './vm-sessions.ts'
-import { readManifest, saveSnapshot, snapshotFlaw } from './vm-snapshot.ts'
+import { goOn, readManifest, saveSnapshot, snapshotFlaw } from './vm-snapshot.ts'
 import { startVm, type VmMakers } from './vm-start.ts'
 
 export interface QemuDriverOptions {
@@ -171,9 +171,7 @@ class QemuDriver implements Driver {
     if (!record || this.#sessions.has(id)) return
     await this.#sessions.open(id)
     discard(this.#place.folders, this.#place.folder(id).unfinished)
-    await this.#control(record, async (qmp) => {
-      if ((await qmp.status()) !== 'running') await qmp.execute('cont')
-    }).catch((error: unknown) =>
+    await this.#control(record, goOn).catch((error: unknown) =>
       this.#log.warn({ id, error: messageOf(error) }, 'a VM cannot be asked how it is'),
     )
   }
@@ -344,7 +342,7 @@ class QemuDriver implements Driver {
           await saveSnapshot(this.#place, record, qmp)
         } catch (error) {
           discard(this.#place.folders, this.#place.folder(id).unfinished)
-          await qmp.execute('cont').catch(() => {})
+          await goOn(qmp).catch(() => {})
           await this.#sessions.open(id)
           throw new Fault('native_failed', `machine ${id} was not suspended: ${messageOf(error)}`)
         }

@@ -14,6 +14,7 @@ import { manifestSchema, type SnapshotManifest, type VmFolder, type VmRecord } f
 import type { VmPlace } from './vm-place.ts'
 
 const saveTimeoutMs = 120_000
+const abandonTimeoutMs = 10_000
 const statusSchema = z.object({
   status: z.string().optional(),
   'error-desc': z.string().optional(),
@@ -100,6 +101,26 @@ async function migrated(qmp: Qmp): Promise<void> {
   }
   await qmp.execute('migrate_cancel')
   throw new Fault('timeout', `its memory was not saved within ${saveTimeoutMs / 1000} s`)
+}
+
+const atRest = ['none', 'completed', 'failed', 'cancelled']
+
+/**
+ * Lets a VM go on that a process before us made stand still. What it was writing may still be under way, and would make
+ * the VM stand still again when it is done: it is given up first.
+ */
+export async function goOn(qmp: Qmp): Promise<void> {
+  const until = performance.now() + abandonTimeoutMs
+  for (;;) {
+    const { status = 'none' } = statusSchema.parse(await qmp.execute('query-migrate'))
+    if (atRest.includes(status)) break
+    if (performance.now() > until) {
+      throw new Fault('timeout', 'a snapshot that was under way could not be given up')
+    }
+    if (status !== 'cancelling') await qmp.execute('migrate_cancel')
+    await systemClock.sleep(10)
+  }
+  if ((await qmp.status()) !== 'running') await qmp.execute('cont')
 }
 
 /** Why a snapshot is of no use; undefined when it is whole and of the same makers. */
