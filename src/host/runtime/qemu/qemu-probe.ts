@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
-import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { Fault, messageOf } from '#core/fault.ts'
 import { guestKernel, type GuestKernel } from '#host/guest/index.ts'
 import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
-import { runOk } from '#sys/process.ts'
+import { processStartTime, runOk } from '#sys/process.ts'
 import { removeEmptyCgroups } from '../cgroup.ts'
 import { bootId } from '../machine-folder.ts'
 import { architecture, qemuArgs, type Accel } from './qemu-args.ts'
@@ -33,6 +33,7 @@ export interface ProbeVerdict {
 }
 
 const bootTimeoutMs: Record<Accel, number> = { kvm: 10_000, tcg: 60_000 }
+const probeId = 'probe'
 const initBuilt = resolve(import.meta.dirname, '../../../../build/guest/init')
 const verdictSchema = z.object({ key: z.string(), accel: z.enum(['kvm', 'tcg']), note: z.string() })
 const slow = 'emulated by QEMU (TCG), several times slower than a processor'
@@ -43,6 +44,7 @@ const slow = 'emulated by QEMU (TCG), several times slower than a processor'
  */
 export async function probeVm(options: ProbeOptions): Promise<ProbeVerdict> {
   try {
+    await clearOldProbes(options)
     const version = (await runOk(architecture().program, ['--version'])).split('\n')[0] ?? ''
     const kernel = await guestKernel({
       cacheDir: options.kernelCacheDir,
@@ -91,12 +93,32 @@ async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict
   return { note: `no VM boots here: ${reasons.join('; ')}` }
 }
 
+const probesDir = (options: ProbeOptions) => join(options.dir, 'probe')
+
+function probePlace(options: ProbeOptions, pid: string): VmPlace {
+  const dir = join(probesDir(options), pid)
+  return new VmPlace({ dir, hostId: `${options.hostId}-probe-${pid}` })
+}
+
+async function clearProbe(options: ProbeOptions, pid: string): Promise<void> {
+  const place = probePlace(options, pid)
+  await clearVm(place, probeId, { keepRoot: false })
+  removeEmptyCgroups(place.cgroups, place.cgroupParent)
+  rmSync(join(probesDir(options), pid), { recursive: true, force: true, maxRetries: 5 })
+}
+
+/** A guest that nobody greets waits for ever: those of host processes that died meanwhile are ended. */
+async function clearOldProbes(options: ProbeOptions): Promise<void> {
+  if (!existsSync(probesDir(options))) return
+  for (const pid of readdirSync(probesDir(options))) {
+    if (processStartTime(Number(pid)) === undefined) await clearProbe(options, pid)
+  }
+}
+
 /** Boots PID 1 alone, as a machine is booted, and waits for its word. */
 async function bootOnce(options: ProbeOptions, makers: VmMakers): Promise<number> {
-  const dir = join(options.dir, 'probe', String(process.pid))
-  const place = new VmPlace({ dir, hostId: `${options.hostId}-probe-${process.pid}` })
-  const id = 'probe'
-  const at = place.folder(id)
+  const place = probePlace(options, String(process.pid))
+  const at = place.folder(probeId)
   mkdirSync(at.dir, { recursive: true })
   const begun = performance.now()
   let session: VmSession | undefined
@@ -118,19 +140,17 @@ async function bootOnce(options: ProbeOptions, makers: VmMakers): Promise<number
     return Math.round(performance.now() - begun)
   } finally {
     await session?.close()
-    await clearVm(place, id, { keepRoot: false })
-    removeEmptyCgroups(place.cgroups, place.cgroupParent)
-    rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
+    await clearProbe(options, String(process.pid))
   }
 }
 
 function probeRecord(place: VmPlace, makers: VmMakers): VmRecord {
   const shape = { accel: makers.accel, cpus: 1, memoryMb: 128, disks: false, volumes: 0 }
   return {
-    id: 'probe',
+    id: probeId,
     instanceId: '',
     bootId,
-    uid: place.takeUid('probe'),
+    uid: place.takeUid(probeId),
     squashfsPath: '/dev/null',
     kernelPath: makers.kernel.elfPath,
     initramfsPath: makers.kernel.initramfsPath,
@@ -142,7 +162,7 @@ function probeRecord(place: VmPlace, makers: VmMakers): VmRecord {
     memoryMb: shape.memoryMb,
     netnsPath: '/proc/self/ns/net',
     hasNic: false,
-    logFile: join(place.folders.machines, 'probe', 'output.log'),
+    logFile: join(place.folder(probeId).dir, 'output.log'),
     cpuUsecBefore: 0,
     started: false,
   }
