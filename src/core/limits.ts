@@ -13,14 +13,24 @@ export const limits = {
   configBytesMax: 2 * 1024 * 1024,
   /** Its services as JSON: they are in every row that the host announces. */
   servicesBytesMax: 128 * 1024,
-  /** Of all who ask: each waits for a person, so few are wanted. */
+  /** From one address: each waits for a person, so few are wanted. */
   loginsPerMinuteMax: 60,
+  loginsWaitingPerAddressMax: 100,
+  loginsWaitingMax: 2_000,
   loginMetadataBytesMax: 64 * 1024,
   /** Wrong tokens, codes and verifiers before a login is given up. */
   loginFailuresMax: 10,
   /** An authorization header; real ones have a few hundred bytes. */
   credentialBytesMax: 8 * 1024,
   liveTokensPerOrgMax: 1_000,
+  appsPerOrgMax: 5_000,
+  networksPerOrgMax: 1_000,
+  /** Of all organizations, in one list. */
+  appsPerListMax: 10_000,
+  /** Destroyed ones, the newest, in one list beside those that exist. */
+  goneMachinesPerListMax: 10_000,
+  /** How long what ended can still be read: destroyed machines, ended tokens, the progress of releases, builds. */
+  endedKeptMs: 30 * 24 * 3_600_000,
   /** A packed build context. */
   buildContextBytesMax: 4 * 1024 * 1024 * 1024,
   machinesPerAppMax: 10_000,

@@ -10,6 +10,7 @@ import * as appRoles from './migrations/0004-app-roles.ts'
 import * as volumeLife from './migrations/0005-volume-life.ts'
 import * as logins from './migrations/0006-logins.ts'
 import * as indexes from './migrations/0007-indexes.ts'
+import * as housekeeping from './migrations/0008-housekeeping.ts'
 import type { Database } from './schema.ts'
 
 export type Db = Kysely<Database>
@@ -23,6 +24,7 @@ const migrations: Record<string, Migration> = {
   '0005-volume-life': volumeLife,
   '0006-logins': logins,
   '0007-indexes': indexes,
+  '0008-housekeeping': housekeeping,
 }
 
 // A bigint that counts bytes or rows fits a JavaScript number.

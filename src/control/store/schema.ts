@@ -80,6 +80,8 @@ interface CliSessionTable {
   challenge: string | null
   state: string
   redirect_port: number | null
+  /** Of the connection that started it. */
+  address: ColumnType<string, string | undefined, never>
   /** Wrong tokens, codes and verifiers so far. */
   failures: Generated<number>
   /** Once a person has allowed it: the hash of the code, whose token allowed it, and what the new one may do. */
@@ -106,7 +108,9 @@ interface AppTable {
   /** Grows by one with each change of any secret (SEC-4). */
   secrets_version: Generated<number>
   created_at: Timestamp
-  /** A deleted app frees its name at once. */
+  /** Since when it is being deleted; from then on nothing is made in it. */
+  deleting_at: ColumnType<Date | null, never, Date>
+  /** When its deletion was done, which frees its name. */
   deleted_at: Date | null
 }
 
@@ -154,6 +158,8 @@ interface MachinePlacementTable {
   placed_by: string
   /** The host's last answer, shown while the host cannot be reached (MCH-81). */
   last_known: NullableJson<Machine>
+  /** Only of one that is `gone`: what is read of it is kept for a while after that. */
+  gone_at: ColumnType<Date | null, Date | null | undefined, Date>
   created_at: Timestamp
 }
 
@@ -171,6 +177,8 @@ interface VolumePlacementTable {
   last_known: NullableJson<Volume>
   /** Only of one that is `leaving`. */
   destroyed_at: Date | null
+  /** Only of one that is `gone`. */
+  gone_at: ColumnType<Date | null, Date | null | undefined, Date>
   created_at: Timestamp
 }
 
@@ -185,6 +193,8 @@ interface ReleaseTable {
   reason: string
   image_ref: string | null
   user: string
+  /** Whose token began it. */
+  token_id: ColumnType<string | null, string | undefined, never>
   definition: NullableJson<Record<string, unknown>>
   /** What the deploy was asked to do: enough to go on with it after a restart. */
   input: NullableJson<DeployInput>
