@@ -80,8 +80,8 @@ export const tokenMutations = {
     graph: Graph,
   ) => {
     const id = args.input.id ?? args.input.token ?? ''
-    await revokeTokenFor(graph.ctx, graph.caller, id)
-    return { token: id }
+    const madeRevoked = await revokeTokenFor(graph.ctx, graph.caller, id)
+    return { token: id, madeRevoked }
   },
 
   logOut: async (_: unknown, graph: Graph) => {

@@ -114,6 +114,10 @@ test('orgs and tokens: what is asked, what is printed', async (t) => {
         const error = { message: 'there is no token tok_none', extensions: { code: 'NOT_FOUND' } }
         return { json: { data: null, errors: [error] } }
       }
+      const deleteLimitedAccessToken = { madeRevoked: variables['id'] === 'tok_2' ? 3 : 0 }
+      if (query.includes('deleteLimitedAccessToken')) {
+        return { json: { data: { deleteLimitedAccessToken } } }
+      }
       const owner = { limitedAccessTokens: { nodes: [token] } }
       const members = { edges: [{ node: { name: 'me', email: 'me@x' }, role: 'ADMIN' }] }
       return {
@@ -165,8 +169,11 @@ test('orgs and tokens: what is asked, what is printed', async (t) => {
   )
   assert.deepEqual(JSON.parse(await out('tokens', 'list', '-a', 'demo', '--json')), [token])
   assert.match(await out('tokens', 'list', '-o', 'personal'), /tok_1 +ci +me@x/)
-  const revoked = await hangar(['tokens', 'revoke', 'tok_none', 'tok_1'], { api })
-  assert.deepEqual([revoked.code, revoked.out], [1, 'Revoked tok_1\n1 tokens revoked\n'])
+  const revoked = await hangar(['tokens', 'revoke', 'tok_none', 'tok_1', 'tok_2'], { api })
+  assert.deepEqual(
+    [revoked.code, revoked.out],
+    [1, 'Revoked tok_1\nRevoked tok_2 and 3 that it had made\n2 tokens revoked\n'],
+  )
   assert.match((await hangar(['tokens', 'list', '-s', 'all'], { api })).err, /app or org/)
   assert.match((await hangar(['orgs', 'show'], { api })).err, /which organization/)
 })

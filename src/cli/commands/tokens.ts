@@ -110,15 +110,21 @@ async function runList(call: Call): Promise<number> {
   return 0
 }
 
-const revokeToken = 'mutation ($id: ID!) { deleteLimitedAccessToken(input: { id: $id }) { token } }'
+const revokeToken =
+  'mutation ($id: ID!) { deleteLimitedAccessToken(input: { id: $id }) { madeRevoked } }'
+
+interface Revoked {
+  deleteLimitedAccessToken: { madeRevoked: number }
+}
 
 /** Goes on after one that cannot be revoked: the others must not stay good for its sake. */
 async function runRevoke({ io, args, api }: Call): Promise<number> {
   let revoked = 0
   for (const id of args) {
     try {
-      await askGraph(api(), revokeToken, { id })
-      say(io, `Revoked ${id}`)
+      const { deleteLimitedAccessToken } = await askGraph<Revoked>(api(), revokeToken, { id })
+      const made = deleteLimitedAccessToken.madeRevoked
+      say(io, made > 0 ? `Revoked ${id} and ${made} that it had made` : `Revoked ${id}`)
       revoked++
     } catch (error) {
       complain(io, `failed to revoke token ${id}: ${messageOf(error)}`)

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { sql } from 'kysely'
 import { Fault, isFault } from '#core/fault.ts'
 import { newTokenId, newTokenSecret } from '#core/ids.ts'
 import { limits } from '#core/limits.ts'
@@ -57,7 +58,23 @@ export async function mintToken(
   requireCovered(caller, scope)
   await requireRoom(ctx, scope)
   const lifeMs = lifeUnder(ctx, caller, options.lifeMs ?? defaultTokenLifeMs)
-  return createToken(ctx, { name, email: caller.email, scope, lifeMs, madeBy: caller.tokenId })
+  return ctx.db.transaction().execute(async (db) => {
+    await holdMaker(db, caller.tokenId)
+    const made = { name, email: caller.email, scope, lifeMs, madeBy: caller.tokenId }
+    return createToken({ db, clock: ctx.clock }, made)
+  })
+}
+
+/** Keeps the maker from being revoked until its token is there to be revoked too. Fault `unauthorized`. */
+async function holdMaker(db: Store['db'], id: string): Promise<void> {
+  const maker = await db
+    .selectFrom('tokens')
+    .select('id')
+    .where('id', '=', id)
+    .where('revoked_at', 'is', null)
+    .forShare()
+    .executeTakeFirst()
+  if (!maker) throw new Fault('unauthorized', `token ${id} was revoked; use another one`)
 }
 
 /** What is left of the maker's own life bounds what it makes; the operator's sessions may make lasting tokens. */
@@ -88,19 +105,28 @@ async function requireRoom(ctx: Store, scope: TokenScope): Promise<void> {
   )
 }
 
-/** SEC-21: effective at once. False when there was no such token. */
-export async function revokeToken(ctx: Store, id: string): Promise<boolean> {
-  const result = await ctx.db
-    .updateTable('tokens')
-    .set({ revoked_at: new Date(ctx.clock.now()) })
-    .where('id', '=', id)
-    .where('revoked_at', 'is', null)
-    .executeTakeFirst()
-  return result.numUpdatedRows > 0n
+/** SEC-21: effective at once, for the token, those it made and those made in turn. Returns the ids of what was still good. */
+async function revokeFamily(ctx: Store, id: string): Promise<string[]> {
+  const now = new Date(ctx.clock.now())
+  for (const ended: string[] = []; ;) {
+    const { rows } = await sql<{ id: string }>`
+      with recursive family (id) as (
+        select id from tokens where id = ${id}
+        union select tokens.id from tokens join family on tokens.made_by = family.id
+      )
+      update tokens set revoked_at = ${now} where revoked_at is null and id in (select id from family)
+      returning id`.execute(ctx.db)
+    ended.push(...rows.map((row) => row.id))
+    // One that was being made meanwhile held its maker until it was there: the next look sees it.
+    if (rows.length === 0) return ended
+  }
 }
 
-/** Revokes a token that the caller may manage. A foreign one is not there for it: fault `not_found`. */
-export async function revokeTokenFor(ctx: Store, caller: Caller, id: string): Promise<void> {
+/**
+ * Revokes a token that the caller may manage, with all that it made. A foreign one is not there for it: fault `not_found`.
+ * Returns how many of those ended with it.
+ */
+export async function revokeTokenFor(ctx: Store, caller: Caller, id: string): Promise<number> {
   const token = await ctx.db
     .selectFrom('tokens')
     .select(['id', 'made_by as madeBy'])
@@ -109,13 +135,21 @@ export async function revokeTokenFor(ctx: Store, caller: Caller, id: string): Pr
   if (!token || !mayManageToken(caller, token)) {
     throw new Fault('not_found', `there is no token ${id} that you may revoke`)
   }
-  await revokeToken(ctx, id)
+  return (await revokeFamily(ctx, id)).filter((ended) => ended !== id).length
 }
 
-/** Ends the caller's own token. The operator's first one is the key to the cloud: leaving a shell must not throw it away. */
+/**
+ * Ends the caller's own token and none that it made: sessions make lasting ones. The operator's first one is the key to the
+ * cloud: leaving a shell must not throw it away.
+ */
 export async function logOut(ctx: Store, caller: Caller): Promise<void> {
   if (caller.scope.profile === 'admin' && caller.madeBy === null) return
-  await revokeToken(ctx, caller.tokenId)
+  await ctx.db
+    .updateTable('tokens')
+    .set({ revoked_at: new Date(ctx.clock.now()) })
+    .where('id', '=', caller.tokenId)
+    .where('revoked_at', 'is', null)
+    .execute()
 }
 
 /** The operator's first token, written with mode 0600. A file whose token still verifies is left alone. */
@@ -159,24 +193,32 @@ export interface TokenInfo {
 /** Tokens that one list shows: all that are good, and the newest of those that are not any more. */
 const listMax = limits.liveTokensPerOrgMax
 
-/** The tokens of an organization or of one app that the caller may manage, oldest first; ended ones too. SEC-21. */
+/**
+ * The tokens of an organization or of one app that the caller may manage, oldest first; ended ones too. In the operator's
+ * list of any organization are those that belong to none: each of them opens all. SEC-21.
+ */
 export async function listTokens(
   ctx: Store,
   caller: Pick<Caller, 'scope' | 'tokenId'>,
   filter: { orgId: string; appId?: string },
 ): Promise<TokenInfo[]> {
+  const { appId } = filter
+  const all = caller.scope.profile === 'admin' && appId === undefined
   let query = ctx.db
     .selectFrom('tokens')
     .select(['id', 'name', 'email', 'expires_at', 'revoked_at', 'scope', 'made_by', 'created_at'])
-    .where((eb) => eb(eb.ref('scope', '->>').key('org_id'), '=', filter.orgId))
+    .where((eb) => {
+      const ofOrg = eb(eb.ref('scope', '->>').key('org_id'), '=', filter.orgId)
+      if (!all) return ofOrg
+      return eb.or([ofOrg, eb(eb.ref('scope', '->>').key('org_id'), 'is', null)])
+    })
     .orderBy(
       (eb) =>
         eb.and([eb('revoked_at', 'is', null), eb('expires_at', '>', new Date(ctx.clock.now()))]),
       'desc',
     )
     .orderBy('created_at', 'desc')
-    .limit(listMax)
-  const { appId } = filter
+    .limit(all ? 2 * listMax : listMax)
   if (appId !== undefined) {
     query = query.where((eb) => eb(eb.ref('scope', '->>').key('app_id'), '=', appId))
   }
