@@ -306,6 +306,51 @@ test('bad input is refused: challenges, ports, sizes; and so are too many in a m
   assert.equal(rows.length, 1, 'old ones are cleaned away')
 })
 
+/** One from elsewhere; the status. */
+async function startFrom(remoteAddress: string): Promise<number> {
+  const request = {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'x' }),
+  }
+  const env = { incoming: { socket: { remoteAddress } } }
+  return (await api.request('/api/v1/cli_sessions', request, env)).status
+}
+
+test('a stranger who starts many logins keeps out nobody but those of its own address', async () => {
+  const many = Array.from({ length: limits.loginsPerMinuteMax }, (_, n) =>
+    startFrom(`2001:db8::${n.toString(16)}`),
+  )
+  assert.deepEqual(new Set(await Promise.all(many)), new Set([201]))
+  assert.equal(await startFrom('2001:db8::ffff'), 429, 'the same /64')
+  assert.equal(await startFrom('2001:db8:0:1::'), 201)
+  assert.equal(await startFrom('::ffff:192.0.2.1'), 201)
+})
+
+test('logins that wait are bounded, of one address and of all', async () => {
+  const wait = (count: number, address: string) =>
+    control.ctx.db
+      .insertInto('cli_sessions')
+      .values(
+        Array.from({ length: count }, (_, n) => ({
+          id_hash: Buffer.from(`${address} ${n}`),
+          name: '',
+          target: 'auth',
+          metadata: '{}',
+          state: '',
+          address,
+          created_at: new Date(Date.now() - 120_000),
+          expires_at: new Date(Date.now() + 120_000),
+        })),
+      )
+      .execute()
+  await wait(limits.loginsWaitingPerAddressMax, '192.0.2.1')
+  assert.equal(await startFrom('192.0.2.1'), 429)
+  assert.equal(await startFrom('192.0.2.2'), 201)
+  await wait(limits.loginsWaitingMax - limits.loginsWaitingPerAddressMax - 1, 'many')
+  assert.equal(await startFrom('192.0.2.3'), 429)
+})
+
 test('passwords: refused with a status for which clients have words of their own', async () => {
   const { status, body } = await call('POST /api/v1/sessions', {
     data: { attributes: { email: 'a@b', password: 'c', otp: '' } },

@@ -19,7 +19,7 @@ export function sessionRoutes(api: Hono<Env>): void {
   api.post('/api/v1/cli_sessions', async (c) => {
     const body = loginInputSchema.safeParse(await objectBody(c))
     if (!body.success) throw new Fault('invalid', describeIssue(body.error))
-    const { id } = await startLogin(c.var.ctx, body.data)
+    const { id } = await startLogin(c.var.ctx, body.data, c.env?.incoming?.socket.remoteAddress)
     const pkce = Boolean(body.data.code_challenge)
     const auth_url = `${new URL(c.req.url).origin}/auth/cli/${id}`
     return c.json({ id, auth_url, pkce, metadata: body.data.metadata ?? {} }, 201)

@@ -1,4 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import ipaddr from 'ipaddr.js'
 import { sql } from 'kysely'
 import { Fault, isFault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
@@ -42,24 +43,19 @@ const over = (): Fault =>
     'there is no such login: it was used, given up or is older than 15 minutes; start it again',
   )
 
-/** Writes a new login down. Fault `limit_reached`. */
-export async function startLogin(ctx: Store, input: LoginInput): Promise<{ id: string }> {
+/** Writes a new login down; `address` is that of the connection. Fault `limit_reached`. */
+export async function startLogin(
+  ctx: Store,
+  input: LoginInput,
+  address = '',
+): Promise<{ id: string }> {
   const id = randomBytes(32).toString('base64url')
   const now = ctx.clock.now()
+  const from = neighbourhood(address)
   await ctx.db.transaction().execute(async (db) => {
     await sql`select pg_advisory_xact_lock(${countLock})`.execute(db)
     await db.deleteFrom('cli_sessions').where('expires_at', '<', new Date(now)).execute()
-    const { count } = await db
-      .selectFrom('cli_sessions')
-      .select((eb) => eb.fn.countAll<number>().as('count'))
-      .where('created_at', '>', new Date(now - 60_000))
-      .executeTakeFirstOrThrow()
-    if (count >= limits.loginsPerMinuteMax) {
-      throw new Fault(
-        'limit_reached',
-        `more than ${limits.loginsPerMinuteMax} logins were started in the last minute; wait one and try again`,
-      )
-    }
+    await requireRoom(db, { from, now })
     await db
       .insertInto('cli_sessions')
       .values({
@@ -70,12 +66,48 @@ export async function startLogin(ctx: Store, input: LoginInput): Promise<{ id: s
         challenge: input.code_challenge ?? null,
         state: input.state ?? '',
         redirect_port: input.redirect_port ?? null,
+        address: from,
         created_at: new Date(now),
         expires_at: new Date(now + loginLifeMs),
       })
       .execute()
   })
   return { id }
+}
+
+/** Who has one IPv6 address has all of its /64. */
+function neighbourhood(address: string): string {
+  if (!ipaddr.isValid(address)) return ''
+  const parsed = ipaddr.process(address)
+  return parsed instanceof ipaddr.IPv6 ? parsed.parts.slice(0, 4).join(':') : parsed.toString()
+}
+
+/** One address must not keep the others out, nor many together fill the table. Fault `limit_reached`. */
+async function requireRoom(db: Db, { from, now }: { from: string; now: number }): Promise<void> {
+  const { waiting, ofAddress, newOfAddress } = await db
+    .selectFrom('cli_sessions')
+    .select((eb) => [
+      eb.fn.countAll<number>().as('waiting'),
+      eb.fn.countAll<number>().filterWhere('address', '=', from).as('ofAddress'),
+      eb.fn
+        .countAll<number>()
+        .filterWhere('address', '=', from)
+        .filterWhere('created_at', '>', new Date(now - 60_000))
+        .as('newOfAddress'),
+    ])
+    .executeTakeFirstOrThrow()
+  if (newOfAddress >= limits.loginsPerMinuteMax) {
+    throw new Fault(
+      'limit_reached',
+      `more than ${limits.loginsPerMinuteMax} logins were started from your address in the last minute; wait one and try again`,
+    )
+  }
+  if (ofAddress >= limits.loginsWaitingPerAddressMax || waiting >= limits.loginsWaitingMax) {
+    throw new Fault(
+      'limit_reached',
+      `${waiting} logins wait for somebody to allow them, ${ofAddress} of them from your address, which is too many; each is given up after 15 minutes: try again then`,
+    )
+  }
 }
 
 const rowOf = (ctx: Store, db: Db, id: string) =>
@@ -232,6 +264,7 @@ async function finish(ctx: Store, row: Row): Promise<Fetched> {
     .where('id', '=', madeBy)
     .where('revoked_at', 'is', null)
     .where('expires_at', '>', new Date(ctx.clock.now()))
+    .forShare()
     .executeTakeFirst()
   if (!maker) {
     throw new Fault('unauthorized', 'the token that allowed this login was revoked; start it again')
