@@ -110,10 +110,13 @@ test('releases: refused without an image, for a foreign app, for an unknown stat
   assert.equal((await call(one, { status: 'running' }, stranger.secret)).status, 403)
   assert.equal((await call(one, { status: 'sideways' })).status, 422)
   assert.equal((await call('PATCH /api/v1/releases/rel_none', { status: 'running' })).status, 404)
-  const served = await call('POST /api/v1/apps/strict/deploys', {
-    definition: { app: 'strict' },
-    image: 'debian',
-  })
+  const serve = () =>
+    call('POST /api/v1/apps/strict/deploys', { definition: { app: 'strict' }, image: 'debian' })
+  const beside = await serve()
+  assert.equal(beside.status, 409)
+  assert.match(String(beside.body['error']), /v1, started by .+@.+ is making the first machines/)
+  assert.equal((await call(one, { status: 'failed' })).status, 200)
+  const served = await serve()
   assert.equal(served.status, 201, JSON.stringify(served.body))
   const byCloud = `PATCH /api/v1/releases/${String(served.body['id'])}`
   assert.equal((await call(byCloud, { status: 'failed' })).status, 412)

@@ -201,6 +201,7 @@ async function newWorld(): Promise<World> {
         strategy: 'rolling',
         definition: null,
         user: 'x',
+        tokenId: 'x',
       })
     ).id
   const of = { org_id: home.id }

@@ -66,18 +66,20 @@ const verbBody = ({ signal, timeout }: VerbInput) => ({
   ...(timeout === undefined ? {} : { timeout }),
 })
 
+/** Who makes machines and asks about single ones may be driving a deploy: a list, as a dashboard reads it, is no sign of that. */
+async function whileHeard<T>(c: Request, work: () => Promise<T>): Promise<T> {
+  const { ctx, caller } = c.var
+  const answered = ctx.clients.begin(param(c, 'app'), caller.tokenId)
+  try {
+    return await work()
+  } finally {
+    answered()
+  }
+}
+
 /** §2.1, §5.2. */
 export function machineRoutes(api: Hono<Env>): void {
-  // Who asks about single machines may be driving a deploy: a list, as a dashboard reads it, is no sign of that.
-  api.use(`${one}/*`, async (c, next) => {
-    const { ctx, caller } = c.var
-    const answered = ctx.clients.begin(param(c, 'app'), caller.email)
-    try {
-      await next()
-    } finally {
-      answered()
-    }
-  })
+  api.use(`${one}/*`, (c, next) => whileHeard(c, next))
   readRoutes(api)
   leaseRoutes(api)
   metadataRoutes(api)
@@ -85,7 +87,8 @@ export function machineRoutes(api: Hono<Env>): void {
   api.post(root, async (c) => {
     const app = await appOf(c, 'write')
     const owner = c.var.caller.email
-    return c.json(await createMachine(c.var.ctx, app, await jsonBody(c), { owner }))
+    const input = await jsonBody(c)
+    return c.json(await whileHeard(c, () => createMachine(c.var.ctx, app, input, { owner })))
   })
 
   api.post(one, async (c) => {

@@ -86,6 +86,7 @@ function releaseRoutes(api: Hono<Env>): void {
       strategy: strategy || 'rolling',
       definition: definition ?? null,
       user: c.var.caller.email,
+      tokenId: c.var.caller.tokenId,
     })
     return c.json({ release: releaseView(release) }, 201)
   })

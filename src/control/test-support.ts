@@ -26,6 +26,8 @@ export interface FakeHost extends FakeVolumes {
   /** Thrown away after one use: what the next call whose line matches is answered. */
   refuse: { match: RegExp; fault: Fault | 'hang up' | 'act and hang up' }[]
   logs: string[]
+  /** Of every lease, in seconds since the epoch; long ago unless a test says otherwise. */
+  leasesEndAt: number
   /** Followed log streams that are open now. */
   streams: number
   setReachable(yes: boolean): Promise<void>
@@ -127,6 +129,7 @@ async function startFakeHost(
     calls: [],
     refuse: [],
     logs: [],
+    leasesEndAt: 1,
     streams: 0,
     setReachable: async (yes) => {
       if (yes) await listen()
@@ -221,7 +224,15 @@ function act(host: FakeHost, request: http.IncomingMessage, body: unknown): unkn
     machine.events.unshift({ id: ulid(), type: verb, status, source, timestamp: Date.now() })
   }
   const nonce = request.headers['fly-machine-lease-nonce']
-  return verbOnMachine(machine, { verb, key, method: request.method ?? '', body, url, nonce })
+  return verbOnMachine(machine, {
+    verb,
+    key,
+    method,
+    body,
+    url,
+    nonce,
+    expires_at: host.leasesEndAt,
+  })
 }
 
 const hostInfo = (host: FakeHost) => ({
@@ -294,9 +305,10 @@ function verbOnMachine(
     body: unknown
     url: URL
     nonce: unknown
+    expires_at: number
   },
 ): unknown {
-  const { verb, key, method, body, url, nonce } = call
+  const { verb, key, method, body, url, nonce, expires_at } = call
   const previous_state = machine.state
   if (verb === 'start') machine.state = 'started'
   if (verb === 'stop') machine.state = 'stopped'
@@ -307,7 +319,7 @@ function verbOnMachine(
   if (verb === 'lease') {
     if (method === 'DELETE') return { ok: true }
     const { description = '', owner = '' } = (body ?? {}) as Record<string, string>
-    const data = { expires_at: 1, owner, description, version: 'v' }
+    const data = { expires_at, owner, description, version: 'v' }
     if (method === 'GET') return { status: 'success', data }
     return { status: 'success', data: { nonce: nonce ?? newNonce(), ...data } }
   }

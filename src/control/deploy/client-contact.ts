@@ -1,7 +1,7 @@
 import type { Clock } from '#core/clock.ts'
 
 /**
- * When the clients that drive deploys were heard last, by app and user. In memory alone: a control process that is new has
+ * When the clients that drive deploys were heard last, by app and token. In memory alone: a control process that is new has
  * heard everybody at its own start, so a restart only makes it wait longer.
  */
 export class ClientContacts {
@@ -16,8 +16,8 @@ export class ClientContacts {
   }
 
   /** A request of the client begins; call what is returned when it is answered. A long wait counts as long as it lasts. */
-  begin(app: string, user: string): () => void {
-    const key = keyOf(app, user)
+  begin(app: string, token: string): () => void {
+    const key = keyOf(app, token)
     this.asking.set(key, (this.asking.get(key) ?? 0) + 1)
     this.note(key, this.clock.now())
     let over = false
@@ -32,14 +32,14 @@ export class ClientContacts {
   }
 
   /** Milliseconds since the epoch; now while a request of it is being answered. */
-  lastHeard(app: string, user: string): number {
-    const key = keyOf(app, user)
+  lastHeard(app: string, token: string): number {
+    const key = keyOf(app, token)
     return this.asking.has(key) ? this.clock.now() : (this.heard.get(key) ?? this.since)
   }
 
   /** Takes it as heard then, such as until a lease of it runs out. */
-  heardAt(app: string, user: string, at: number): void {
-    this.note(keyOf(app, user), at)
+  heardAt(app: string, token: string, at: number): void {
+    this.note(keyOf(app, token), at)
   }
 
   private note(key: string, at: number): void {
@@ -55,4 +55,4 @@ export class ClientContacts {
 const contactsMax = 50_000
 
 /** No app has a longer name than this: whoever asks for one must not fill the memory with it. */
-const keyOf = (app: string, user: string) => `${app.slice(0, 63)}\n${user}`
+const keyOf = (app: string, token: string) => `${app.slice(0, 63)}\n${token}`

@@ -30,12 +30,14 @@ export interface ClientRelease {
   strategy: string
   definition: Record<string, unknown> | null
   user: string
+  /** The token that the client speaks with. */
+  tokenId: string
 }
 
 /**
  * DEP-1: records a release that its client drives machine by machine. What a dead client left of the release before is cleared
- * up first. Faults: `conflict` while the cloud deploys the app, and after a clearing-up: this client has seen the machines as
- * they were before it.
+ * up first. Faults: `conflict` while the cloud deploys the app or another client makes its first machines, and after a
+ * clearing-up: this client has seen the machines as they were before it.
  */
 export async function startClientRelease(
   ctx: ControlContext,
@@ -59,9 +61,29 @@ export async function startClientRelease(
     reason: '',
     imageRef: release.image || null,
     user: release.user,
+    tokenId: release.tokenId,
     definition: release.definition,
     input: null,
+    refuse: (db) => refuseBesideFirst({ ...ctx, db }, app),
   })
+}
+
+/**
+ * Deploys at once are kept apart by the leases of the app's machines. Where a client began without machines there are no
+ * leases: as long as it is heard, no other deploy begins. Fault `conflict`.
+ */
+export async function refuseBesideFirst(
+  ctx: ControlContext,
+  app: Pick<AppRecord, 'id'>,
+): Promise<void> {
+  const open = await openClientReleases(ctx, { appId: app.id, first: true })
+  const held = open.find((release) => silentMs(ctx, release) < leaselessMsMax)
+  if (!held) return
+  const { version, user, startedAt } = held
+  throw new Fault(
+    'conflict',
+    `release v${version}, started by ${user} at ${startedAt.toISOString()}, is making the first machines of this app; wait until it is over and deploy again. If its client is gone, that is ${leaselessMsMax / 1000} s after its last word`,
+  )
 }
 
 /** The app of a release, for callers that know only the release. Fault `not_found`. */
@@ -135,30 +157,56 @@ interface OpenRelease {
   version: number
   strategy: string
   user: string
+  tokenId: string
   appId: string
   app: string
+  startedAt: Date
   saidAt: number
 }
 
+/** Those of one app, or of all; with `first` only those that found no machines when they began. */
 async function openClientReleases(
   ctx: Pick<ControlContext, 'db'>,
-  { appId }: { appId?: string },
+  { appId, first = false }: { appId?: string; first?: boolean },
 ): Promise<OpenRelease[]> {
   let query = ctx.db
     .selectFrom('releases')
     .innerJoin('apps', 'apps.id', 'releases.app_id')
-    .select(['releases.id', 'version', 'strategy', 'user', 'app_id', 'apps.name', 'updated_at'])
+    .select([
+      'releases.id',
+      'version',
+      'strategy',
+      'user',
+      'token_id',
+      'app_id',
+      'apps.name',
+      'releases.created_at',
+      'updated_at',
+    ])
     .where('driver', '=', 'client')
     .where('releases.status', 'in', ['pending', 'running'])
     .where('apps.deleted_at', 'is', null)
     .orderBy('version')
     .limit(1_000)
   if (appId !== undefined) query = query.where('app_id', '=', appId)
+  if (first) {
+    query = query.where((eb) => {
+      const older = eb
+        .selectFrom('machine_placements as m')
+        .select('m.machine_id')
+        .whereRef('m.app_id', '=', 'releases.app_id')
+        .whereRef('m.created_at', '<', 'releases.created_at')
+        .where('m.status', 'in', ['placing', 'placed'])
+      return eb.not(eb.exists(older))
+    })
+  }
   const rows = await query.execute()
-  return rows.map(({ app_id, name, updated_at, ...rest }) => ({
+  return rows.map(({ app_id, name, token_id, created_at, updated_at, ...rest }) => ({
     ...rest,
+    tokenId: token_id ?? '',
     appId: app_id,
     app: name,
+    startedAt: created_at,
     saidAt: updated_at.getTime(),
   }))
 }
@@ -191,13 +239,16 @@ async function leasesRunOut(ctx: ControlContext, app: AppRecord): Promise<boolea
   for (let held = first; held !== undefined; held = await leasedUntil(ctx, app)) {
     const leftMs = held - ctx.clock.now()
     if (first === undefined || held > first || leftMs > leaselessMsMax + 1_000) return false
-    await ctx.clock.sleep(Math.min(leftMs, 1_000), ctx.stopping)
+    await ctx.clock.sleep(Math.min(leftMs, 1_000), ctx.stopping).catch((cause: unknown) => {
+      const message = `control is stopping and did not begin a release of app ${app.name}; deploy again in a moment`
+      throw new Fault('not_available_yet', message, { cause })
+    })
   }
   return true
 }
 
-const silentMs = (ctx: ControlContext, { app, user, saidAt }: OpenRelease): number =>
-  ctx.clock.now() - Math.max(saidAt, ctx.clients.lastHeard(app, user))
+const silentMs = (ctx: ControlContext, { app, tokenId, saidAt }: OpenRelease): number =>
+  ctx.clock.now() - Math.max(saidAt, ctx.clients.lastHeard(app, tokenId))
 
 /**
  * Ends a release whose client said nothing for so long and holds no lease. What it left is destroyed before the end is
@@ -208,13 +259,13 @@ async function endIfGone(
   release: OpenRelease,
   silentMsMax: number,
 ): Promise<boolean> {
-  const { id, version, user } = release
+  const { id, version, tokenId } = release
   if (silentMs(ctx, release) < silentMsMax) return false
   const app = await getAppById(ctx, release.appId)
   const leasedMs = await leasedUntil(ctx, app)
   if (leasedMs !== undefined) {
     // Not looked at again before it has run out.
-    ctx.clients.heardAt(app.name, user, leasedMs - silentMsMax)
+    ctx.clients.heardAt(app.name, tokenId, leasedMs - silentMsMax)
     return false
   }
   const cleared = await clearLeftovers(ctx, app, release, 'all')

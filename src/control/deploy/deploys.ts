@@ -7,6 +7,7 @@ import { describeIssue, pushSecrets } from '../machines/index.ts'
 import { appendProgress } from '../store/release-progress.ts'
 import { claimAbandoned, touchRun, type ReleaseRun } from '../store/release-runs.ts'
 import { createRelease, currentRelease, listReleases, setReleaseStatus } from '../store/releases.ts'
+import { refuseBesideFirst } from './client-releases.ts'
 import { deployStepSchema, type DeployStep } from './job.ts'
 import { checkDeploy, jobOf } from './prepare.ts'
 import { realWorld } from './real-world.ts'
@@ -54,6 +55,7 @@ export async function startDeploy(
     definition: withoutFileContents(input.definition),
     input,
     step,
+    refuse: (db) => refuseBesideFirst({ ...ctx, db }, app),
   })
   await markDeployed(ctx, app)
   drive(ctx, { release, appId: app.id, input, step }, { resumed: false })
@@ -96,6 +98,7 @@ export async function applySecrets(
     definition: current?.definition ?? null,
     input,
     step,
+    refuse: (db) => refuseBesideFirst({ ...ctx, db }, app),
   })
   drive(ctx, { release, appId: app.id, input, step }, { resumed: false })
   return release

@@ -71,21 +71,26 @@ export interface NewRelease {
   reason: string
   imageRef: string | null
   user: string
+  /** Of a client's release: the token that it speaks with. */
+  tokenId?: string
   definition: Record<string, unknown> | null
   input: DeployInput | null
+  /** Throws what else is in the way; no other release of the app begins meanwhile. */
+  refuse?(db: Db): Promise<void>
   /** The first recorded step of a server release; this process becomes its runner. */
   step?: Record<string, unknown>
 }
 
 /**
  * Records a release with the app's next version. While a server release of the app runs there is no other: the Fault
- * `conflict` says whose is in the way. Clients that deploy at once are kept apart by the machines' leases.
+ * `conflict` says whose is in the way.
  */
 export async function createRelease(store: Store, release: NewRelease): Promise<Release> {
   const id = newReleaseId()
   await store.db.transaction().execute(async (trx) => {
     await trx.selectFrom('apps').select('id').where('id', '=', release.appId).forUpdate().execute()
     await refuseBesideServer(trx, release.appId)
+    await release.refuse?.(trx)
     const { newest } = await trx
       .selectFrom('releases')
       .select((eb) => eb.fn.coalesce(eb.fn.max('version'), eb.lit(0)).as('newest'))
@@ -104,6 +109,7 @@ export async function createRelease(store: Store, release: NewRelease): Promise<
         reason: release.reason,
         image_ref: release.imageRef,
         user: release.user,
+        ...(release.tokenId === undefined ? {} : { token_id: release.tokenId }),
         definition: release.definition && JSON.stringify(release.definition),
         input: release.input && JSON.stringify(release.input),
       })
