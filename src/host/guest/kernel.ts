@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { zstdDecompressSync } from 'node:zlib'
 import { z } from 'zod'
 import { Fault } from '#core/fault.ts'
+import { withFileLock } from '#sys/file-lock.ts'
 import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
 import { runOk } from '#sys/process.ts'
 import { initramfs } from './initramfs.ts'
@@ -29,7 +30,7 @@ export interface GuestKernel {
   /** The same as an ELF; on ARM, or for a packing that we do not know, the kernel itself. */
   elfPath: string
   initramfsPath: string
-  /** Of kernel and initramfs together: a snapshot belongs to one. */
+  /** Of kernel and initramfs together: what boots. */
   digest: string
 }
 
@@ -59,7 +60,7 @@ const debianCpu = process.arch === 'arm64' ? 'arm64' : 'amd64'
 export async function guestKernel(options: KernelOptions): Promise<GuestKernel> {
   mkdirSync(options.cacheDir, { recursive: true })
   const dir = join(options.cacheDir, 'kernel')
-  const record = readRecord(dir) ?? (await fetchKernel(options.cacheDir, dir))
+  const record = readRecord(dir) ?? (await fetchOnce(options.cacheDir, dir))
   const modules = record.modules.map((name) => ({
     name,
     content: readFileSync(join(dir, 'modules', `${name}.ko`)),
@@ -80,6 +81,18 @@ export async function guestKernel(options: KernelOptions): Promise<GuestKernel> 
 
 function readRecord(dir: string): KernelRecord | undefined {
   return recordSchema.safeParse(readJsonFile(join(dir, 'kernel.json'))).data
+}
+
+/** Hosts that share a cache fetch once: the others wait, and find it there. */
+function fetchOnce(cacheDir: string, dir: string): Promise<KernelRecord> {
+  const file = join(cacheDir, 'fetch.lock')
+  return withFileLock(file, { timeoutMs: 2 * downloadTimeoutMs }, async () => {
+    // Of fetches that died: nobody else is at one.
+    for (const name of readdirSync(cacheDir).filter((entry) => entry.startsWith('fetch-'))) {
+      rmSync(join(cacheDir, name), { recursive: true, force: true })
+    }
+    return readRecord(dir) ?? (await fetchKernel(cacheDir, dir))
+  })
 }
 
 /** The package that the name `linux-image-amd64` stands for today. */

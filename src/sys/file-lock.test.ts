@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isFault } from '#core/fault.ts'
+import { withFileLock } from './file-lock.ts'
+
+test('one at a time holds a file, a failure lets go of it, and so does kill -9', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'hangar-lock-'))
+  const file = join(dir, 'lock')
+  const options = { timeoutMs: 10_000 }
+  try {
+    let inside = 0
+    let most = 0
+    const work = () =>
+      withFileLock(file, options, async () => {
+        most = Math.max(most, ++inside)
+        await sleep(30)
+        inside--
+      })
+    await Promise.all([work(), work(), work()])
+    assert.equal(most, 1)
+    await assert.rejects(
+      withFileLock(file, options, () => Promise.reject(new Error('mine'))),
+      /mine/,
+    )
+    const script = `
+      import { withFileLock } from ${JSON.stringify(join(import.meta.dirname, 'file-lock.ts'))}
+      await withFileLock(process.argv[1], { timeoutMs: 10_000 }, () => {
+        console.log('held')
+        return new Promise((resolve) => setTimeout(resolve, 60_000))
+      })
+    `
+    const other = spawn(process.execPath, ['--input-type=module', '-e', script, file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await once(other.stdout, 'data')
+    await assert.rejects(withFileLock(file, { timeoutMs: 100 }, work), (error) => {
+      return isFault(error, 'timeout') && error.message.includes(file)
+    })
+    other.kill('SIGKILL')
+    assert.equal(await withFileLock(file, options, async () => 'mine again'), 'mine again')
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
