@@ -3,7 +3,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from 
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { Fault, messageOf } from '#core/fault.ts'
-import { guestKernel, type GuestKernel } from '#host/guest/index.ts'
+import { guestKernel, protocolVersion, type GuestKernel } from '#host/guest/index.ts'
 import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
 import { processStartTime, runOk } from '#sys/process.ts'
 import { removeEmptyCgroups } from '../cgroup.ts'
@@ -66,12 +66,12 @@ interface Parts {
 const makersOf = ({ kernel, version }: Parts, accel: Accel): VmMakers => ({
   accel,
   kernel,
-  text: `${version}, kernel ${kernel.release} ${kernel.digest.slice(0, 16)}, ${accel}`,
+  text: `${version}, kernel ${kernel.release} ${kernel.packageDigest.slice(0, 16)}, ${accel}, guest protocol ${protocolVersion}`,
 })
 
 async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict> {
   const file = join(options.kernelCacheDir, 'probe.json')
-  const asked = `${makersOf(parts, 'kvm').text} ${options.accel ?? 'any'} ${bootId}`
+  const asked = `${parts.version} ${parts.kernel.digest} ${options.accel ?? 'any'} ${bootId}`
   const key = createHash('sha256').update(asked).digest('hex')
   const known = verdictSchema.safeParse(readJsonFile(file)).data
   if (known?.key === key) return { makers: makersOf(parts, known.accel), note: known.note }

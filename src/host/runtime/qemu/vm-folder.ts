@@ -76,7 +76,7 @@ const recordSchema = z.object({
   squashfsPath: z.string(),
   kernelPath: z.string(),
   initramfsPath: z.string(),
-  /** Kernel, initramfs, QEMU and how it runs: a snapshot made with others is of no use. */
+  /** Kernel, QEMU and how it runs: a snapshot made with others is of no use. */
   makers: z.string(),
   /** The VMM's arguments, the same at each resume. */
   args: z.array(z.string()),

@@ -42,6 +42,9 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   await resume.netReady
   const network = await readNetwork(record.netnsPath)
   record.cpuUsecBefore = readManifest(at)?.cpuUsec ?? 0
+  // QEMU wants to be told of files that the guest has long read; those that it began with may be gone.
+  record.kernelPath = makers.kernel.elfPath
+  record.initramfsPath = makers.kernel.initramfsPath
   const vmm = await launch(resume, record, network, { incoming: true })
   const gone = orGone(vmm, () => bootFailure(place, record, undefined, 'it did not resume'))
   const timeoutMs = resume.bootTimeoutMs ?? patienceMs[makers.accel]

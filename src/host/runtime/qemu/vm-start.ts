@@ -21,7 +21,7 @@ import type { VmSessions } from './vm-sessions.ts'
 export interface VmMakers {
   accel: Accel
   kernel: GuestKernel
-  /** Names kernel, initramfs, QEMU and accelerator: what a snapshot depends on. */
+  /** Names kernel, QEMU, accelerator and protocol: what a snapshot depends on. Its PID 1 is in its memory, whatever is built since. */
   text: string
 }
 

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
@@ -141,6 +149,28 @@ describe('qemu driver', { concurrency: 1 }, () => {
     assert.equal(await driver.recover(spec.id), undefined)
     await driver.destroy(spec.id)
     assertNothingOf(readVmRecord(folderOf(spec.id)), spec.id)
+  })
+
+  test('a PID 1 that was built anew costs no machine its memory', async () => {
+    const cache = join(shop.dir, 'kernels')
+    mkdirSync(cache)
+    symlinkSync(join(kernelCacheDir, 'kernel'), join(cache, 'kernel'))
+    const initPath = join(shop.dir, 'init')
+    const init = readFileSync(resolve(kernelCacheDir, '../guest/init'))
+    writeFileSync(initPath, Buffer.concat([init, Buffer.from('newer')]))
+    const spec = await started('sleep 600')
+    const before = await exec(spec, 'cat /proc/sys/kernel/random/boot_id')
+    await driver.suspend(spec.id)
+    const { initramfsPath } = readVmRecord(folderOf(spec.id)) ?? {}
+    driver.close()
+    driver = open({ kernelCacheDir: cache, initPath })
+    assert.equal(await driver.recover(spec.id), 'running')
+    await driver.resume(spec.id)
+    assert.equal(await exec(spec, 'cat /proc/sys/kernel/random/boot_id'), before)
+    assert.notEqual(readVmRecord(folderOf(spec.id))?.initramfsPath, initramfsPath)
+    await driver.destroy(spec.id)
+    driver.close()
+    driver = open()
   })
 
   test('many starts at once take turns, and none is lost', async () => {
