@@ -1,7 +1,8 @@
 import type { Hono } from 'hono'
+import { limits } from '#core/limits.ts'
 import { appInputSchema } from '#spec/app.ts'
-import { createApp, describeApps, listApps } from '#control/apps/index.ts'
-import { mayUseApp } from '#control/auth/index.ts'
+import { countApps, createApp, describeApps, listApps } from '#control/apps/index.ts'
+import { appsReadBy } from '#control/auth/index.ts'
 import { deleteApp } from '#control/machines/index.ts'
 import { personalSlug } from '#control/orgs/index.ts'
 import { bodyOf } from './body.ts'
@@ -29,12 +30,14 @@ export function appRoutes(api: Hono<Env>): void {
     const org = slug ? await orgNamed(c, slug, 'know') : undefined
     // A client takes what it finds here for its builder, and deletes one that looks broken.
     const role = c.req.query('app_role')
-    const all = await listApps(ctx, {
+    const filter = {
+      ...appsReadBy(caller),
       ...(org ? { orgId: org.id } : {}),
       ...(role ? { role } : {}),
-    })
-    const apps = all.filter((app) => mayUseApp(caller, app, 'read'))
-    return c.json({ total_apps: apps.length, apps: await describeApps(ctx, apps) })
+    }
+    const apps = await listApps(ctx, filter)
+    const all = apps.length < limits.appsPerListMax ? apps.length : await countApps(ctx, filter)
+    return c.json({ total_apps: all, apps: await describeApps(ctx, apps) })
   })
 
   api.get('/v1/apps/:app', async (c) => {

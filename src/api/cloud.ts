@@ -1,8 +1,7 @@
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
 import { resolveImageSchema } from '#spec/host-api.ts'
-import { getApp } from '#control/apps/index.ts'
-import { listApps } from '#control/apps/index.ts'
+import { countApps, getApp } from '#control/apps/index.ts'
 import { orgsKnownTo, requireApp } from '#control/auth/index.ts'
 import { describeHosts, resolveImage } from '#control/hosts/index.ts'
 import { ownRepository, strayMachines } from '#control/machines/index.ts'
@@ -23,7 +22,7 @@ export function cloudRoutes(api: Hono<Env>): void {
     const { ctx, caller } = c.var
     const [hosts, apps, strays] = await Promise.all([
       describeHosts(ctx),
-      listApps(ctx),
+      countApps(ctx, {}),
       // Of apps of any organization, so only for who may see all.
       caller.scope.profile === 'admin' ? strayMachines(ctx) : [],
     ])
@@ -34,7 +33,7 @@ export function cloudRoutes(api: Hono<Env>): void {
       http_port,
       https_port,
       hosts,
-      apps: apps.length,
+      apps,
       strays,
     })
   })

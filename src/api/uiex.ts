@@ -9,12 +9,11 @@ import {
 } from '#spec/client-release.ts'
 import type { Release } from '#spec/release.ts'
 import { getApp, type AppRecord } from '#control/apps/index.ts'
-import { mayUseApp, orgsKnownTo, requireApp, type Access } from '#control/auth/index.ts'
+import { appsReadBy, orgsKnownTo, requireApp, type Access } from '#control/auth/index.ts'
 import { endClientBuild, noteClientBuild } from '#control/build/index.ts'
-import { listApps } from '#control/apps/index.ts'
 import {
   appOfRelease,
-  currentRelease,
+  currentReleaseTimes,
   moveClientRelease,
   startClientRelease,
 } from '#control/deploy/index.ts'
@@ -101,13 +100,7 @@ function releaseRoutes(api: Hono<Env>): void {
 
   api.get('/api/v1/releases/all_current', async (c) => {
     const { ctx, caller } = c.var
-    const apps = (await listApps(ctx)).filter((app) => mayUseApp(caller, app, 'read'))
-    const times: Record<string, string> = {}
-    for (const app of apps) {
-      const release = await currentRelease(ctx, app)
-      if (release) times[app.name] = release.created_at
-    }
-    return c.json(times)
+    return c.json(await currentReleaseTimes(ctx, appsReadBy(caller)))
   })
 }
 

@@ -24,7 +24,8 @@ export const limits = {
   credentialBytesMax: 8 * 1024,
   liveTokensPerOrgMax: 1_000,
   appsPerOrgMax: 5_000,
-  networksPerOrgMax: 1_000,
+  /** Also those whose apps are gone: a network's number is never given twice. */
+  networksPerOrgMax: 10_000,
   /** Of all organizations, in one list. */
   appsPerListMax: 10_000,
   /** Destroyed ones, the newest, in one list beside those that exist. */

@@ -1,7 +1,7 @@
 import { Fault } from '#core/fault.ts'
 import type { Snapshot } from '#spec/volume.ts'
 import { findApp, listApps } from '#control/apps/index.ts'
-import { mayUseApp, requireApp } from '#control/auth/index.ts'
+import { appsReadBy, requireApp } from '#control/auth/index.ts'
 import { findMachineApp, findVolumeApp, getMachine } from '#control/machines/index.ts'
 import { getVolume, listSnapshots } from '#control/volumes/index.ts'
 import { appNamed, connection, notYet, orgOfId, type Graph } from './context.ts'
@@ -28,12 +28,12 @@ export const appQueries = {
 
   apps: async (args: AppsArgs, graph: Graph) => {
     const org = args.organizationId ? await orgOfId(graph, args.organizationId, 'know') : undefined
-    const all = await listApps(graph.ctx, {
+    const apps = await listApps(graph.ctx, {
+      ...appsReadBy(graph.caller),
       ...(org ? { orgId: org.id } : {}),
       ...(args.role ? { role: args.role } : {}),
     })
-    const visible = all.filter((app) => mayUseApp(graph.caller, app, 'read'))
-    return connection(visible.map((app) => appView(graph, app)))
+    return connection(apps.map((app) => appView(graph, app)))
   },
 
   appNameAvailable: async (args: { name: string }, graph: Graph) =>

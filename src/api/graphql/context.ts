@@ -2,7 +2,8 @@ import { Fault } from '#core/fault.ts'
 import type { ControlContext } from '#control/index.ts'
 import { findApp, getAppById, listApps, type AppRecord } from '#control/apps/index.ts'
 import {
-  mayUseApp,
+  appsReadBy,
+  mayUseOrg,
   requireApp,
   requireOrg,
   type Access,
@@ -22,9 +23,13 @@ export interface Graph {
 
 /** The apps of an organization that the caller may see, looked up once in a query. */
 export async function appsOfOrg(graph: Graph, orgId: string): Promise<AppRecord[]> {
+  if (!mayUseOrg(graph.caller, orgId, 'know')) return []
   let found = graph.apps.get(orgId)
-  if (!found) graph.apps.set(orgId, (found = listApps(graph.ctx, { orgId })))
-  return (await found).filter((app) => mayUseApp(graph.caller, app, 'read'))
+  if (!found) {
+    const filter = { ...appsReadBy(graph.caller), orgId }
+    graph.apps.set(orgId, (found = listApps(graph.ctx, filter)))
+  }
+  return found
 }
 
 /** The app by name, as clients look it up; the words of the fault are what they look for. */

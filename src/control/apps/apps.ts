@@ -1,10 +1,11 @@
 import { sql } from 'kysely'
 import { Fault } from '#core/fault.ts'
 import { generatedName, newAppId } from '#core/ids.ts'
+import { limits } from '#core/limits.ts'
 import { appNameSchema, type App } from '#spec/app.ts'
 import type { AppRef } from '#spec/host-api.ts'
 import type { ControlContext } from '../context.ts'
-import { ensureNetwork, type Org } from '../orgs/index.ts'
+import { ensureNetwork, holdOrg, type Org } from '../orgs/index.ts'
 import { isUniqueViolation, readTogether } from '../store/index.ts'
 
 export interface AppRecord {
@@ -99,18 +100,41 @@ export async function holdApp(trx: Store['db'], app: Pick<AppRecord, 'id'>): Pro
   if (!live) throw new Fault('not_found', `app not found: app ${app.id} was deleted`)
 }
 
-/** By name. With `role` only the apps that were made for it. */
-export async function listApps(
-  ctx: Store,
-  filter: { orgId?: string; role?: string } = {},
-): Promise<AppRecord[]> {
-  let query = selectApps(ctx).orderBy('apps.name')
-  if (filter.orgId !== undefined) query = query.where('apps.org_id', '=', filter.orgId)
-  if (filter.role !== undefined) query = query.where('apps.role', '=', filter.role)
-  return (await query.execute()).map(toRecord)
+/** Of all apps those of one organization, those that were made for one role, one of them. */
+export interface AppFilter {
+  orgId?: string | undefined
+  role?: string | undefined
+  id?: string | undefined
 }
 
-/** Makes an app. Without a name one is generated. Faults: `invalid`, `name_taken`. SEC-30. */
+/** The same as a condition on the table `apps`. */
+export const appsMatching = ({ orgId, role, id }: AppFilter) => {
+  const is = (column: 'org_id' | 'role' | 'id', value: string | undefined) =>
+    value === undefined ? sql<boolean>`true` : sql<boolean>`${sql.ref(`apps.${column}`)} = ${value}`
+  return sql<boolean>`${is('org_id', orgId)} and ${is('role', role)} and ${is('id', id)}`
+}
+
+/** By name; of very many the first ones, of which `countApps` tells how many there are. */
+export async function listApps(ctx: Store, filter: AppFilter): Promise<AppRecord[]> {
+  const rows = await selectApps(ctx)
+    .where(appsMatching(filter))
+    .orderBy('apps.name')
+    .limit(limits.appsPerListMax)
+    .execute()
+  return rows.map(toRecord)
+}
+
+export async function countApps(ctx: Store, filter: AppFilter): Promise<number> {
+  const { count } = await ctx.db
+    .selectFrom('apps')
+    .select((eb) => eb.fn.countAll<number>().as('count'))
+    .where('deleted_at', 'is', null)
+    .where(appsMatching(filter))
+    .executeTakeFirstOrThrow()
+  return count
+}
+
+/** Makes an app. Without a name one is generated. Faults: `invalid`, `name_taken`, `limit_reached`. SEC-30. */
 export async function createApp(
   ctx: Store,
   input: {
@@ -133,17 +157,7 @@ export async function createApp(
   for (let attempt = 0; attempt < 20; attempt++) {
     const name = wanted ?? generatedName()
     try {
-      await ctx.db
-        .insertInto('apps')
-        .values({
-          id: newAppId(),
-          name,
-          org_id: input.org.id,
-          network,
-          role: input.role ?? '',
-          deleted_at: null,
-        })
-        .execute()
+      await insertApp(ctx, { name, org: input.org, network, role: input.role ?? '' })
       return await getApp(ctx, name)
     } catch (error) {
       if (!isUniqueViolation(error, 'apps_live_name')) throw error
@@ -151,6 +165,26 @@ export async function createApp(
     }
   }
   throw taken()
+}
+
+async function insertApp(
+  ctx: Store,
+  { name, org, network, role }: { name: string; org: Org; network: number; role: string },
+): Promise<void> {
+  await ctx.db.transaction().execute(async (trx) => {
+    await holdOrg(trx, org.id)
+    const count = await countApps({ db: trx }, { orgId: org.id })
+    if (count >= limits.appsPerOrgMax) {
+      throw new Fault(
+        'limit_reached',
+        `organization ${org.slug} has ${count} apps, the most; destroy some with: fly apps destroy APP`,
+      )
+    }
+    await trx
+      .insertInto('apps')
+      .values({ id: newAppId(), name, org_id: org.id, network, role, deleted_at: null })
+      .execute()
+  })
 }
 
 /** The first machine or release makes a pending app a deployed one. */

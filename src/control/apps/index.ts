@@ -1,5 +1,7 @@
 export {
   appRef,
+  appsMatching,
+  countApps,
   createApp,
   describeApps,
   findApp,
@@ -9,6 +11,7 @@ export {
   listApps,
   markDeployed,
   whereItAnswers,
+  type AppFilter,
   type AppRecord,
 } from './apps.ts'
 export { listSecrets, openSecrets, setSecrets } from './secrets.ts'

@@ -8,6 +8,7 @@ export {
   type Login,
 } from './logins.ts'
 export {
+  appsReadBy,
   covers,
   mayUseApp,
   mayUseOrg,

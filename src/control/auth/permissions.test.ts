@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { TokenScope } from '../store/index.ts'
-import { covers, mayUseApp, mayUseOrg } from './permissions.ts'
+import { appsReadBy, covers, mayUseApp, mayUseOrg } from './permissions.ts'
 
 const org = fc.constantFrom('org_a', 'org_b')
 const app = fc.constantFrom('app_1', 'app_2')
@@ -34,6 +34,20 @@ test('what a token may make can do nothing that it may not do itself, anywhere',
       }
     }),
     { numRuns: 2_000 },
+  )
+})
+
+test('lists are filtered to what a token may read, no more and no less', () => {
+  fc.assert(
+    fc.property(scope, org, app, (one, id, appId) => {
+      const there = { id: appId, org: { id, number: 1, slug: id, name: id } }
+      const filter = appsReadBy({ scope: one })
+      const shown = [
+        [filter.orgId, id],
+        [filter.id, appId],
+      ].every(([wanted, is]) => wanted === undefined || wanted === is)
+      assert.equal(shown, mayUseApp({ scope: one }, there, 'read'))
+    }),
   )
 })
 

@@ -39,6 +39,14 @@ export function orgsKnownTo({ scope }: Who): string | undefined {
   return scope.profile === 'identity' ? '' : (scope.org_id ?? '')
 }
 
+/** Which apps the caller may read, as a filter of lists. */
+export function appsReadBy({ scope }: Who): { orgId?: string; id?: string } {
+  const { profile, org_id, app_id } = scope
+  if (profile === 'admin') return {}
+  if (profile === 'identity') return { id: '' }
+  return { orgId: org_id ?? '', ...(app_id === undefined ? {} : { id: app_id }) }
+}
+
 /** MCH-2: 403 also tells a client that the name is taken elsewhere. */
 export function requireApp(caller: Who, app: AppRecord, access: Access): void {
   if (mayUseApp(caller, app, access)) return

@@ -1,5 +1,6 @@
 import { Fault } from '#core/fault.ts'
 import { newOrgId } from '#core/ids.ts'
+import { limits } from '#core/limits.ts'
 import type { ControlContext } from '../context.ts'
 
 export interface Org {
@@ -75,23 +76,39 @@ export async function listOrgs(ctx: Store, id?: string): Promise<Org[]> {
   return query.execute()
 }
 
-/** NET-1: the number of an org's network; the first use of a name makes it. */
+/** Keeps others from adding to the organization until the transaction ends, so that what it has can be counted. */
+export async function holdOrg(trx: Store['db'], orgId: string): Promise<void> {
+  await trx.selectFrom('orgs').select('id').where('id', '=', orgId).forNoKeyUpdate().execute()
+}
+
+/** NET-1: the number of an org's network; the first use of a name makes it. Fault `limit_reached`. */
 export async function ensureNetwork(ctx: Store, orgId: string, name: string): Promise<number> {
-  const find = () =>
-    ctx.db
+  const find = (db: Store['db']) =>
+    db
       .selectFrom('networks')
       .select('number')
       .where('org_id', '=', orgId)
       .where('name', '=', name)
       .executeTakeFirst()
-  const found = await find()
+  const found = await find(ctx.db)
   if (found) return found.number
-  await ctx.db
-    .insertInto('networks')
-    .values({ org_id: orgId, name })
-    .onConflict((c) => c.columns(['org_id', 'name']).doNothing())
-    .execute()
-  const made = await find()
-  if (!made) throw new Fault('internal', `network ${name} vanished while it was made`)
-  return made.number
+  return ctx.db.transaction().execute(async (trx) => {
+    await holdOrg(trx, orgId)
+    const meanwhile = await find(trx)
+    if (meanwhile) return meanwhile.number
+    const { count } = await trx
+      .selectFrom('networks')
+      .select((eb) => eb.fn.countAll<number>().as('count'))
+      .where('org_id', '=', orgId)
+      .executeTakeFirstOrThrow()
+    if (count >= limits.networksPerOrgMax) {
+      throw new Fault(
+        'limit_reached',
+        `the organization has ${count} networks, the most; use one of those instead of "${name}"`,
+      )
+    }
+    const values = { org_id: orgId, name }
+    const made = trx.insertInto('networks').values(values).returning('number')
+    return (await made.executeTakeFirstOrThrow()).number
+  })
 }
