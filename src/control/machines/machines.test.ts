@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { hostname } from 'node:os'
 import { after, before, beforeEach, test } from 'node:test'
+import { sql } from 'kysely'
 import { systemClock } from '#core/clock.ts'
 import { Fault, isFault } from '#core/fault.ts'
+import { limits } from '#core/limits.ts'
 import { machineLine } from '#spec/machine-line.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { MachineRow } from '#spec/roster.ts'
@@ -26,7 +28,7 @@ import {
   updateMachine,
   waitMachine,
 } from './index.ts'
-import { lastKnownOf, rememberAll } from './placements.ts'
+import { lastKnownOf, markGone, placesOf, rememberAll } from './placements.ts'
 
 let control: TestControl
 let app: AppRecord
@@ -409,4 +411,54 @@ test('nothing that is made while its app is deleted outlives it', async () => {
     .where('status', 'in', ['placing', 'placed'])
     .execute()
   assert.deepEqual(placed, [])
+})
+
+test('nothing is kept in memory of a machine that is gone: what is heard of it then is written', async () => {
+  const { ctx } = control
+  const { id } = await createMachine(ctx, app, { config: { image: 'x' } }, owner)
+  const line = machineLine(await getMachine(ctx, app, id))
+  await rememberAll(ctx, [line])
+  await markGone(ctx, id)
+  assert.equal((await lastKnownOf(ctx, [id]))[0]?.state, 'destroyed')
+  await rememberAll(ctx, [line])
+  assert.equal((await lastKnownOf(ctx, [id]))[0]?.state, 'started')
+})
+
+test('however many are destroyed, a list with them has every machine that exists and the newest of the others', async () => {
+  const { ctx } = control
+  await sql`
+    insert into machine_placements
+      (machine_id, app_id, name, region, host_id, host_api, status, placed_by, created_at)
+    select ${app.id} || n, ${app.id}, 'm' || n, 'ord', 'h1', '', 'gone', '', now() - n * interval '1 s'
+    from generate_series(1, ${limits.goneMachinesPerListMax + 20_000}::int) n`.execute(ctx.db)
+  const { id } = await createMachine(ctx, app, { config: { image: 'x' } }, owner)
+  const places = await placesOf(ctx, app, { includeGone: true })
+  assert.equal(places.length, limits.goneMachinesPerListMax + 1)
+  assert.deepEqual(
+    places.slice(-2).map(({ machine_id }) => machine_id),
+    [`${app.id}1`, id],
+  )
+})
+
+test('secrets that a host misses are logged once, and that it has them after all', async () => {
+  const { ctx } = control
+  await createMachine(ctx, app, { config: { image: 'x' } }, owner)
+  const where = control.hosts.find((one) =>
+    [...one.machines.values()].some(({ appId }) => appId === app.id),
+  ) as FakeHost
+  const lines: string[] = []
+  const say = (level: string) => () => void lines.push(level)
+  const log = Object.assign(Object.create(ctx.log) as typeof ctx.log, {
+    warn: say('warn'),
+    info: say('info'),
+  })
+  const world = { ...ctx, log }
+  await where.setReachable(false)
+  for (let round = 0; round < 3; round++) {
+    assert.deepEqual(await pushSecrets(world, app), [where.id])
+  }
+  assert.deepEqual(lines, ['warn'])
+  await where.setReachable(true)
+  for (let round = 0; round < 3; round++) await pushSecrets(world, app)
+  assert.deepEqual(lines, ['warn', 'info'])
 })

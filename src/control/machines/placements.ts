@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { limits } from '#core/limits.ts'
 import { machineOf, markOf, type MachineLine } from '#spec/machine-line.ts'
 import type { Machine } from '#spec/machine.ts'
 import { holdApp, type AppRecord } from '../apps/index.ts'
@@ -32,37 +33,42 @@ const columns = [
 /** Longer than any create takes: after it, whoever was placing has given up or died. */
 const placingMsMax = 15 * 60_000
 
-/** The app's machines, oldest first: those that exist, and with `includeGone` those that did. */
+/** The app's machines that exist, oldest first. */
 export async function placementsOf(
   ctx: Store,
   app: Pick<AppRecord, 'id'>,
-  options: { includeGone?: boolean } = {},
 ): Promise<MachinePlacement[]> {
-  const statuses: PlacementStatus[] = options.includeGone ? ['placed', 'gone'] : ['placed']
   return ctx.db
     .selectFrom('machine_placements')
     .select(columns)
     .where('app_id', '=', app.id)
-    .where('status', 'in', statuses)
+    .where('status', '=', 'placed')
     .orderBy('created_at')
     .limit(20_000)
     .execute()
 }
 
-/** The same without what is kept of each: for thousands that would be most of the work. */
+/**
+ * The same without what is kept of each: for thousands that would be most of the work. Of those that are gone the newest
+ * `limits.goneMachinesPerListMax`; none that exists is ever left out for them.
+ */
 export async function placesOf(
   ctx: Store,
   app: Pick<AppRecord, 'id'>,
   options: { includeGone: boolean },
 ): Promise<MachinePlace[]> {
-  return ctx.db
-    .selectFrom('machine_placements')
-    .select(['machine_id', 'host_id', 'host_api', 'status'])
-    .where('app_id', '=', app.id)
-    .where('status', 'in', options.includeGone ? ['placed', 'gone'] : ['placed'])
-    .orderBy('created_at')
-    .limit(20_000)
-    .execute()
+  const newestOf = (status: 'placed' | 'gone', count: number) =>
+    ctx.db
+      .selectFrom('machine_placements')
+      .select(['machine_id', 'host_id', 'host_api', 'status', 'created_at'])
+      .where('app_id', '=', app.id)
+      .where('status', '=', status)
+      .orderBy('created_at', 'desc')
+      .limit(count)
+      .execute()
+  const placed = await newestOf('placed', 20_000)
+  const gone = options.includeGone ? await newestOf('gone', limits.goneMachinesPerListMax) : []
+  return [...placed, ...gone].toSorted((a, b) => a.created_at.getTime() - b.created_at.getTime())
 }
 
 /** Those of the machines that a host has ever answered about, in no order. */
@@ -195,6 +201,8 @@ export async function abandonedPlacements(
   )
 }
 
+const goneNow = { status: 'gone' as const, gone_at: sql<Date>`coalesce(gone_at, now())` }
+
 const remembered = new WeakMap<object, Map<string, string>>()
 
 /** Keeps the host's last answer about a machine, written only when something changed. */
@@ -207,7 +215,7 @@ export async function remember(ctx: Store, machine: Machine): Promise<void> {
   const gone = machine.state === 'destroyed'
   await ctx.db
     .updateTable('machine_placements')
-    .set({ last_known: JSON.stringify(copy), ...(gone ? { status: 'gone' as const } : {}) })
+    .set({ last_known: JSON.stringify(copy), ...(gone ? goneNow : {}) })
     .where('machine_id', '=', machine.id)
     .where('status', '<>', 'doomed')
     .execute()
@@ -244,12 +252,13 @@ export async function rememberAll(ctx: Store, lines: readonly MachineLine[]): Pr
   }
 }
 
-/** MCH-37: the machine is gone; its last known form stays readable, as destroyed. */
+/** MCH-37: the machine is gone; its last known form stays readable, as destroyed, until it is old. */
 export async function markGone(ctx: Store, id: string): Promise<void> {
+  remembered.get(ctx.db)?.delete(id)
   await ctx.db
     .updateTable('machine_placements')
     .set({
-      status: 'gone',
+      ...goneNow,
       last_known: sql`jsonb_set(last_known, '{state}', '"destroyed"')`,
     })
     .where('machine_id', '=', id)

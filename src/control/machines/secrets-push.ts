@@ -50,16 +50,31 @@ export async function pushSecrets(ctx: ControlContext, app: AppRecord): Promise<
           body: secrets,
         })
         await notePushed(ctx, app, host.host_id, secrets.version)
+        noteMissed(ctx, app, host.host_id)
       } catch (error) {
         missed.push(host.host_id)
-        ctx.log.warn(
-          { app: app.name, host: host.host_id, error: messageOf(error) },
-          'secrets not pushed; tried again when the host answers',
-        )
+        noteMissed(ctx, app, host.host_id, error)
       }
     }),
   )
   return missed
+}
+
+/** Which hosts missed an app's secrets, as far as this process has logged it. */
+const missing = new Set<string>()
+
+/** Logs that a host missed them, and that it has them now, but not each of the tries between the two. */
+function noteMissed(ctx: ControlContext, app: AppRecord, host: string, error?: unknown): void {
+  const key = `${app.id} ${host}`
+  if (error === undefined) {
+    if (missing.delete(key)) ctx.log.info({ app: app.name, host }, 'secrets pushed after all')
+    return
+  }
+  if (missing.has(key)) return
+  if (missing.size >= notedMax) missing.clear()
+  missing.add(key)
+  const text = 'secrets not pushed; tried again until the host answers'
+  ctx.log.warn({ app: app.name, host, error: messageOf(error) }, text)
 }
 
 /** Before a start: the machine's host gets the newest secrets unless it has them. */
