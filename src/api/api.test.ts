@@ -68,6 +68,13 @@ async function newApp(name: string): Promise<string> {
   return name
 }
 
+test('an update by PUT is no door; the answer says which is', async () => {
+  const { status, body } = await call('PUT /v1/apps/any/machines/d891234', { body: {} })
+  assert.equal(status, 404)
+  assert.match(body.error ?? '', /no PUT .* here; a machine is updated with POST at this address/)
+  assert.doesNotMatch((await call('PUT /v1/apps/any')).body.error ?? '', /POST/)
+})
+
 test('MCH-1: every answer carries fly-request-id, also refusals', async () => {
   for (const line of ['GET /v1/apps', 'GET /nowhere', 'GET /v1/apps/none-such']) {
     const { headers } = await call(line)

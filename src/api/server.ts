@@ -42,8 +42,10 @@ export function createApi(ctx: ControlContext): Hono<Env> {
   api.use(limitBodies())
   api.onError((error, c) => answerError(c, error))
   api.notFound((c) => {
-    const fault = new Fault('not_found', `there is no ${c.req.method} ${c.req.path} here`)
-    return answerError(c, fault)
+    const { method, path } = c.req
+    const machine = method === 'PUT' && /^\/v1\/apps\/[^/]+\/machines\/[^/]+\/?$/.test(path)
+    const hint = machine ? '; a machine is updated with POST at this address' : ''
+    return answerError(c, new Fault('not_found', `there is no ${method} ${path} here${hint}`))
   })
   api.get('/healthz', (c) => c.json({ ok: true }))
   openApiRoutes(api)
@@ -96,6 +98,9 @@ function answerError(c: Request, error: unknown): Response {
   return Response.json(body, { status: fault.status, headers: { 'fly-request-id': requestId } })
 }
 
+/** For answers that are written because control stops. */
+const farewellMs = 200
+
 /** Listens on `settings.listen`. */
 export async function serveApi(ctx: ControlContext): Promise<{ close(): Promise<void> }> {
   const api = createApi(ctx)
@@ -131,7 +136,8 @@ export async function serveApi(ctx: ControlContext): Promise<{ close(): Promise<
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve())
-        server.closeAllConnections()
+        // Who waits is being told that control stops; nobody else is waited for.
+        setTimeout(() => server.closeAllConnections(), farewellMs)
       }),
   }
 }
