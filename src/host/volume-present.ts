@@ -4,10 +4,7 @@ import type { Agent } from './agent.ts'
 import type { VolumeRecord } from './store/index.ts'
 
 /** VOL-3: volumes as the API shows them, with what their file systems say while they are mounted. */
-async function presentVolumes(
-  agent: Agent,
-  records: readonly VolumeRecord[],
-): Promise<Volume[]> {
+async function presentVolumes(agent: Agent, records: readonly VolumeRecord[]): Promise<Volume[]> {
   const usage = await agent.volumes.usage(records.map(({ volume }) => volume.id))
   return records.map(({ volume }) => ({ ...volume, ...usage.get(volume.id) }))
 }
