@@ -2,6 +2,7 @@ import { messageOf } from '#core/fault.ts'
 import { getAppById } from './apps/index.ts'
 import type { ControlContext } from './context.ts'
 import { interruptAbandoned } from './deploy/index.ts'
+import { forgetEnded } from './forget-ended.ts'
 import {
   appsWithStaleSecrets,
   destroyAbandoned,
@@ -33,15 +34,17 @@ export async function startJanitor(ctx: ControlContext): Promise<void> {
         await pushSecrets(ctx, await getAppById(ctx, id))
     },
   }
+  const rare: Record<string, Chore> = {
+    'removed volumes': () => forgetRemovedVolumes(ctx),
+    'ended records': () => forgetEnded(ctx),
+  }
   await Promise.all([
     ...Object.entries(chores).map(([name, chore]) =>
       repeat(ctx, { name, chore, everyMs: roundMs }),
     ),
-    repeat(ctx, {
-      name: 'removed volumes',
-      chore: () => forgetRemovedVolumes(ctx),
-      everyMs: forgetEveryMs,
-    }),
+    ...Object.entries(rare).map(([name, chore]) =>
+      repeat(ctx, { name, chore, everyMs: forgetEveryMs }),
+    ),
   ])
 }
 

@@ -86,7 +86,8 @@ export const machinesOperations: Operations = {
     id: 'Machines_list',
     summary: 'List the machines of an app',
     query: {
-      include_deleted: 'true: also those that are destroyed',
+      include_deleted:
+        'true: also those that were destroyed in the last 30 days, the newest 10,000',
       region: 'only those of this region',
       state: 'only those in these states, separated by commas',
     },

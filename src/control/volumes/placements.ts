@@ -1,3 +1,4 @@
+import { sql } from 'kysely'
 import { z } from 'zod'
 import { Fault } from '#core/fault.ts'
 import type { Volume } from '#spec/volume.ts'
@@ -142,7 +143,7 @@ export async function markLeaving(ctx: ControlContext, id: string): Promise<void
 export async function markVolumeGone(ctx: Store, id: string): Promise<void> {
   await ctx.db
     .updateTable('volume_placements')
-    .set({ status: 'gone' })
+    .set({ status: 'gone', gone_at: sql<Date>`coalesce(gone_at, now())` })
     .where('volume_id', '=', id)
     .execute()
 }
