@@ -6,6 +6,7 @@ import { forgetEnded } from './forget-ended.ts'
 import {
   appsWithStaleSecrets,
   destroyAbandoned,
+  finishDeletions,
   pushSecrets,
   standbyKeeper,
   strayKeeper,
@@ -26,6 +27,7 @@ export async function startJanitor(ctx: ControlContext): Promise<void> {
     hosts: () => ctx.hosts.flush(),
     machines: () => destroyAbandoned(ctx),
     releases: () => interruptAbandoned(ctx),
+    deletions: () => finishDeletions(ctx),
     standbys: standbyKeeper(ctx),
     records: strayKeeper(ctx),
     volumes: () => destroyAbandonedVolumes(ctx),

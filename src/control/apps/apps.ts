@@ -88,16 +88,21 @@ export async function getAppById(ctx: Store, id: string): Promise<AppRecord> {
   return toRecord(row)
 }
 
-/** Keeps the app from being deleted until the transaction ends. Fault `not_found` when it was deleted already. */
+/** Keeps the app's deletion from beginning until the transaction ends. Fault `not_found` when it has begun. */
 export async function holdApp(trx: Store['db'], app: Pick<AppRecord, 'id'>): Promise<void> {
   const live = await trx
     .selectFrom('apps')
     .select('id')
     .where('id', '=', app.id)
     .where('deleted_at', 'is', null)
+    .where('deleting_at', 'is', null)
     .forShare()
     .executeTakeFirst()
-  if (!live) throw new Fault('not_found', `app not found: app ${app.id} was deleted`)
+  if (!live)
+    throw new Fault(
+      'not_found',
+      `app not found: app ${app.id} was deleted, or is being deleted right now`,
+    )
 }
 
 /** Of all apps those of one organization, those that were made for one role, one of them. */

@@ -15,7 +15,7 @@ export {
 export { createMachine, type CreateOptions } from './create.ts'
 export { findMachineApp, findVolumeApp } from './find-app.ts'
 export { appLogs, type LogFilter } from './logs.ts'
-export { deleteApp } from './delete-app.ts'
+export { deleteApp, finishDeletions } from './delete-app.ts'
 export { placementsOf } from './placements.ts'
 export { listMachines, listMachinesJson, type MachineFilter } from './list.ts'
 export { destroyAbandoned } from './janitor.ts'

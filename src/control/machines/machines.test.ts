@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { hostname } from 'node:os'
 import { after, before, beforeEach, test } from 'node:test'
-import { sql } from 'kysely'
+import { sql, type PluginTransformQueryArgs, type PluginTransformResultArgs } from 'kysely'
 import { systemClock } from '#core/clock.ts'
 import { Fault, isFault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
@@ -21,6 +21,7 @@ import {
   deleteApp,
   destroyAbandoned,
   destroyMachine,
+  finishDeletions,
   getMachine,
   listMachines,
   machineAction,
@@ -345,6 +346,38 @@ test('an app is deleted with a host away; its machine goes when the host is back
   await where.setReachable(true)
   assert.equal(await destroyAbandoned(ctx), 0)
   assert.equal(where.machines.get(machine.id)?.state, 'destroyed')
+})
+
+test('a deletion that dies in the middle is finished by who looks next, and its name is free then', async () => {
+  const { ctx } = control
+  const machine = await createMachine(ctx, app, { config: { image: 'x' } }, owner)
+  await setSecrets(ctx, app, { A: 'b' })
+  const where = control.hosts.find((one) => one.machines.has(machine.id)) as FakeHost
+  // The process dies once the machines are given up: nothing after that is done.
+  const dies = {
+    transformQuery: ({ node }: PluginTransformQueryArgs) => {
+      const touches = JSON.stringify(node).includes('volume_placements')
+      if (touches) throw new Error('killed')
+      return node
+    },
+    transformResult: async ({ result }: PluginTransformResultArgs) => result,
+  }
+  await assert.rejects(deleteApp({ ...ctx, db: ctx.db.withPlugin(dies) }, app), /killed/)
+  assert.equal((await getApp(ctx, app.name)).id, app.id)
+  await assert.rejects(
+    createMachine(ctx, app, { config: { image: 'x' } }, owner),
+    (error) => isFault(error, 'not_found') && /being deleted/.test(error.message),
+  )
+  where.calls.length = 0
+  await finishDeletions(ctx)
+  assert.equal(where.machines.get(machine.id)?.state, 'destroyed')
+  assert.ok(where.calls.includes(`DELETE /v1/apps/${app.id}`), 'its logs go too')
+  const secrets = ctx.db.selectFrom('secrets').select('name').where('app_id', '=', app.id)
+  assert.deepEqual(await secrets.execute(), [])
+  await createApp(ctx, { name: app.name, org: app.org })
+  where.calls.length = 0
+  await finishDeletions(ctx)
+  assert.deepEqual(where.calls, [], 'it is done once')
 })
 
 test('OBS-10: log lines of several hosts are merged by time, and followed', async () => {

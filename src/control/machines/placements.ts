@@ -105,6 +105,18 @@ export async function hostsOfApp(ctx: Store, app: Pick<AppRecord, 'id'>): Promis
     .execute()
 }
 
+/** One entry for each host that has, had or may yet have a machine of the app. */
+export async function everyHostOfApp(ctx: Store, app: Pick<AppRecord, 'id'>): Promise<HostRef[]> {
+  return ctx.db
+    .selectFrom('machine_placements')
+    .select(['host_id', 'host_api'])
+    .distinctOn('host_id')
+    .where('app_id', '=', app.id)
+    .orderBy('host_id')
+    .orderBy('created_at', 'desc')
+    .execute()
+}
+
 /**
  * Step one of a create. Throws the unique violation of `machine_live_name` when the name is in use. Fault `not_found` when the
  * app was deleted meanwhile: whatever is recorded before that, its deletion finds.
