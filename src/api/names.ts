@@ -8,6 +8,11 @@ import type { ControlContext } from '#control/index.ts'
 
 /** Queries being answered at once; what comes above that is dropped, and asked again by whoever asked. */
 const queriesMax = 64
+/** Look-ups in the database at once: nobody needs a token for these, and everybody else shares its connections. */
+const lookupsMax = 4
+/** How long the addresses of a name are good without another look: whoever waits for a new app asks again after that. */
+const keptMs = 1_000
+const keptMax = 1_000
 const opcodeMask = 0x7800
 const ttlSeconds = 5
 /** RFC 1035: what fits a datagram without extensions. */
@@ -29,11 +34,12 @@ export async function serveNames(
   listen: { address: string; port: number },
 ): Promise<NameServer> {
   const socket = createSocket('udp4')
+  const find = openLookup(ctx)
   let queries = 0
   socket.on('message', (query, from) => {
     if (queries >= queriesMax) return
     queries++
-    void answerQuery(ctx, query)
+    void answerQuery(ctx, query, find)
       .then((answer) => answer && socket.send(answer, from.port, from.address, () => {}))
       .finally(() => queries--)
   })
@@ -48,8 +54,48 @@ export async function serveNames(
   }
 }
 
+/** The public addresses of the app with this name; undefined when there is none. */
+export type Lookup = (app: string) => Promise<readonly string[] | undefined>
+
+/** Looks names up, a few at once, and the same one not again for a moment. */
+export function openLookup(ctx: ControlContext): Lookup {
+  const kept = new Map<string, { at: number; addresses: ReturnType<Lookup> }>()
+  const waiting: (() => void)[] = []
+  let free = lookupsMax
+  const look: Lookup = async (name) => {
+    if (free > 0) free--
+    // A place is handed on: who was next finds it taken in its name.
+    else await new Promise<void>((resolve) => waiting.push(resolve))
+    try {
+      const app = await findApp(ctx, name)
+      return app && publicAddresses(await listAddresses(ctx, app))
+    } finally {
+      const next = waiting.shift()
+      if (next) next()
+      else free++
+    }
+  }
+  return async (name) => {
+    const at = ctx.clock.now()
+    const known = kept.get(name)
+    if (known && at - known.at < keptMs) return known.addresses
+    const addresses = look(name)
+    kept.delete(name)
+    kept.set(name, { at, addresses })
+    const [oldest] = kept.keys()
+    if (kept.size > keptMax && oldest !== undefined) kept.delete(oldest)
+    // What failed is looked up again at the next query.
+    addresses.catch(() => kept.get(name)?.addresses === addresses && kept.delete(name))
+    return addresses
+  }
+}
+
 /** The datagram that answers this one; undefined when it is no query. Never throws. */
-export async function answerQuery(ctx: ControlContext, query: Buffer): Promise<Buffer | undefined> {
+export async function answerQuery(
+  ctx: ControlContext,
+  query: Buffer,
+  find: Lookup,
+): Promise<Buffer | undefined> {
   const packet = decode(query)
   if (!packet || packet.type !== 'query') return undefined
   const reply = (flags: number, answers: Answer[] = []) =>
@@ -64,9 +110,9 @@ export async function answerQuery(ctx: ControlContext, query: Buffer): Promise<B
   if (((packet.flags ?? 0) & opcodeMask) !== 0) return reply(code.notImplemented)
   if (!question || packet.questions?.length !== 1) return reply(code.formatError)
   try {
-    const app = await appNamed(ctx, question.name)
-    if (!app) return reply(code.noSuchName)
-    const addresses = publicAddresses(await listAddresses(ctx, app))
+    const app = appIn(ctx, question.name)
+    const addresses = app === undefined ? undefined : await find(app)
+    if (!addresses) return reply(code.noSuchName)
     const answer = reply(
       dns.AUTHORITATIVE_ANSWER,
       addresses
@@ -93,11 +139,12 @@ function decode(query: Buffer): DecodedPacket | undefined {
   }
 }
 
-async function appNamed(ctx: ControlContext, name: string) {
+/** The app that a name would be of. */
+function appIn(ctx: ControlContext, name: string): string | undefined {
   const asked = name.toLowerCase()
   const suffix = ['.fly.dev', `.${ctx.settings.domain}`].find((one) => asked.endsWith(one))
   const label = suffix === undefined ? '' : asked.slice(0, -suffix.length)
-  return /^[a-z0-9-]{1,63}$/.test(label) ? await findApp(ctx, label) : undefined
+  return /^[a-z0-9-]{1,63}$/.test(label) ? label : undefined
 }
 
 /** §10.5: shared ones and those of every region, not those of private networks. */
