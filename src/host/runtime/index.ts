@@ -15,5 +15,5 @@ export type {
 } from './driver.ts'
 export { fakeDriver, fakeVms, type FakeDriver } from './fake-driver.ts'
 export { openContainerDriver, type ContainerDriverOptions } from './container-driver.ts'
-export { openRuntimes, opensKvm, type Runtimes } from './runtimes.ts'
+export { openRuntimes, type Runtimes } from './runtimes.ts'
 export { openQemuDriver, type QemuDriverOptions } from './qemu/qemu-driver.ts'

@@ -26,7 +26,7 @@ function host(given: {
   const runtimes = openRuntimes({
     drivers: { ...(given.qemu === false ? {} : { qemu }), container: fakeDriver() },
     wish: given.wish ?? 'auto',
-    hasKvm: () => given.kvm ?? true,
+    whyNoKvm: async () => (given.kvm === false ? 'no such device' : undefined),
     ...(given.clock ? { clock: given.clock } : {}),
     log: { info: () => {} },
   })
@@ -54,11 +54,11 @@ test('auto takes no VM that a program plays, and says why; asked by name it is t
   assert.equal(runtimes.expect('auto'), 'container')
 })
 
-test('without a device nothing is booted to find that out', async () => {
+test('without KVM nothing is booted to find that out', async () => {
   const { runtimes, probes } = host({ kvm: false })
-  const known = runtimes.begin()
-  assert.equal(runtimes.usual, 'container', 'at once')
-  await known
+  await runtimes.begin()
+  assert.equal(runtimes.usual, 'container')
+  assert.match(runtimes.note, /KVM does not work here \(no such device\)/)
   assert.equal(probes(), 0)
 })
 

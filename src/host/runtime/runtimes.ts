@@ -1,16 +1,16 @@
-import { accessSync, constants } from 'node:fs'
 import { systemClock, type Clock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import type { RuntimeKind, RuntimeWish } from '#spec/runtime.ts'
 import { composeDrivers, type Drivers } from './composed-driver.ts'
 import type { DriverCapabilities, DriverProbe, MachineVerbs } from './driver.ts'
+import { whyNoKvm } from './qemu/kvm-trial.ts'
 
 export interface RuntimesOptions {
   drivers: Drivers
   /** What the operator wants where a machine says nothing. */
   wish: RuntimeWish
-  /** Without a device that opens nothing is probed for `auto`. */
-  hasKvm?: () => boolean
+  /** Why KVM cannot work here, found out without a guest: then none is booted for `auto`. */
+  whyNoKvm?: () => Promise<string | undefined>
   clock?: Clock
   log: { info(fields: object, message: string): void }
 }
@@ -43,26 +43,17 @@ const nothing: DriverCapabilities = {
 /** How long a start waits to learn whether a VM boots here. */
 const autoWaitMs = 30_000
 
-/** Whether the device can be opened. That a guest really boots is another question. */
-export function opensKvm(): boolean {
-  try {
-    accessSync('/dev/kvm', constants.R_OK | constants.W_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /**
  * The runtimes of one host and the choice between them. Only a guest that booted and answered counts as a VM, and one that
  * is played by a program (TCG) only where it was asked for by name: it is several times slower.
  */
 export function openRuntimes(options: RuntimesOptions): Runtimes {
-  const { drivers, wish: hostWish, hasKvm = opensKvm, clock = systemClock, log } = options
+  const { drivers, wish: hostWish, clock = systemClock, log } = options
   const probes = new Map<RuntimeKind, Promise<DriverProbe>>()
   const verdicts = new Map<RuntimeKind, DriverProbe>()
   let usual: RuntimeKind | undefined = hostWish === 'auto' ? undefined : hostWish
   let why = ''
+  let trial: Promise<string | undefined> | undefined
 
   function probe(kind: RuntimeKind): Promise<DriverProbe> {
     const begun = probes.get(kind) ?? probeOnce(kind)
@@ -81,8 +72,10 @@ export function openRuntimes(options: RuntimesOptions): Runtimes {
 
   async function chooseUsual(): Promise<RuntimeKind> {
     if (usual) return usual
-    if (!drivers.qemu || !hasKvm()) {
-      why = 'no /dev/kvm that opens, and a VM without it is taken only when it is asked for'
+    trial ??= (options.whyNoKvm ?? whyNoKvm)()
+    const whyNot = drivers.qemu ? await trial : 'QEMU is not there'
+    if (whyNot) {
+      why = `KVM does not work here (${whyNot}), and a VM without it is taken only when it is asked for`
       return (usual = 'container')
     }
     const settled = probe('qemu').then(({ ok, accel, note }) => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { Fault, messageOf } from '#core/fault.ts'
@@ -9,6 +9,7 @@ import { processStartTime, runOk } from '#sys/process.ts'
 import { removeEmptyCgroups } from '../cgroup.ts'
 import { bootId } from '../machine-folder.ts'
 import { architecture, qemuArgs, type Accel } from './qemu-args.ts'
+import { whyNoKvm } from './kvm-trial.ts'
 import { clearVm } from './vm-clear.ts'
 import { writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { readableByVmms } from './vm-launch.ts'
@@ -79,7 +80,8 @@ async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict
   for (const accel of options.accel ? [options.accel] : (['kvm', 'tcg'] as const)) {
     const makers = makersOf(parts, accel)
     try {
-      if (accel === 'kvm') closeSync(openSync('/dev/kvm', 'r+'))
+      const whyNot = accel === 'kvm' && (await whyNoKvm())
+      if (whyNot) throw new Error(whyNot)
       const ms = await bootOnce(options, makers)
       const how = accel === 'kvm' ? 'with KVM' : slow
       const because = reasons.length > 0 ? ` (${reasons.join('; ')})` : ''
