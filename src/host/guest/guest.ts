@@ -88,6 +88,7 @@ const answerBytesMax = 8 * 1024 * 1024
 /** For the guest to say that a program's time is over, after it is. */
 const graceMs = 15_000
 const notesMax = 200
+const notesPerMs = 3_600_000
 
 /** PID 1 of one machine, as the host sees it: the calls of docs/guest-protocol.md, over a channel that may break. */
 export class Guest {
@@ -102,6 +103,7 @@ export class Guest {
   #runFailed: Fault | undefined
   #closed = false
   #notes = 0
+  #notesSince = 0
   #resumedPong: bigint | undefined
 
   constructor(options: GuestOptions) {
@@ -109,8 +111,7 @@ export class Guest {
     this.#output = new OutputIntake({
       from: options.outputFrom ?? 0n,
       onOutput: async (output) => options.onOutput?.(output),
-      onLost: (bytes) =>
-        options.onNote?.(`${bytes} bytes of output were lost: nobody took them in time`),
+      onLost: (bytes) => this.#note(`${bytes} bytes of output were lost: nobody took them in time`),
       onFlood: () => this.#link.break('the guest sent more output than it may'),
       onError: (error) => this.#link.break(`its output could not be kept: ${messageOf(error)}`),
       acknowledge: (offset) =>
@@ -128,7 +129,6 @@ export class Guest {
       onFrame: (frame) => this.#takeFrame(frame),
       onLost: (why) => {
         this.#streams.lost(lostFault(options.name, why))
-        this.#notes = 0
         this.#tell()
         options.onLost?.(why)
       },
@@ -319,11 +319,20 @@ export class Guest {
         this.#resumedPong = frame.data.length === 8 ? frame.data.readBigUInt64LE(0) : undefined
         return this.#tell()
       case frameTypes.note:
-        if (this.#notes++ < notesMax) this.#options.onNote?.(frame.data.toString('utf8', 0, 1024))
-        return
+        return this.#note(frame.data.toString('utf8', 0, 1024))
       default:
         this.#streams.take(frame)
     }
+  }
+
+  /** A hostile guest may have a lot to say, and may break the connection as often as it likes. */
+  #note(words: string): void {
+    const now = performance.now()
+    if (now - this.#notesSince > notesPerMs) {
+      this.#notesSince = now
+      this.#notes = 0
+    }
+    if (this.#notes++ < notesMax) this.#options.onNote?.(words)
   }
 
   #takeExit(data: Buffer): void {

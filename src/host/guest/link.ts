@@ -34,6 +34,8 @@ export interface LinkOptions {
 const retryMs = { first: 20, most: 1_000 }
 /** How long a port may leave the first greeting without an answer; twice as long each time. */
 const greetMsFirst = 1_000
+/** Frames that wait for a guest to take them; a RUN has at most 512. */
+const waitingFramesMax = 2_048
 
 /**
  * The channel to one guest, dialled again for as long as it is wanted. Only what follows the guest's WELCOME to our own
@@ -46,6 +48,7 @@ export class GuestLink {
   #wanted = true
   #generation = 0n
   #heardAt = 0
+  #waiting = 0
   #wake = new AbortController()
   #greetMs = greetMsFirst
 
@@ -64,8 +67,19 @@ export class GuestLink {
   }
 
   sendBytes(parts: readonly Buffer[]): boolean {
-    if (!this.#ready || !this.#channel) return false
-    for (const part of parts) this.#channel.write(part)
+    const channel = this.#channel
+    if (!this.#ready || !channel) return false
+    // A guest that asks for answers and never takes them must not fill our memory.
+    if (this.#waiting > waitingFramesMax) {
+      this.break('the guest takes nothing')
+      return false
+    }
+    for (const part of parts) {
+      this.#waiting++
+      channel.write(part, () => {
+        if (channel === this.#channel) this.#waiting--
+      })
+    }
     return true
   }
 
@@ -115,6 +129,7 @@ export class GuestLink {
     }
     const reader = new FrameReader()
     this.#channel = channel
+    this.#waiting = 0
     this.#heardAt = performance.now()
     this.#generation = randomBytes(8).readBigUInt64LE()
     return new Promise((resolve) => {

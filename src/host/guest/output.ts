@@ -54,7 +54,7 @@ export class OutputIntake {
     const output = decodeOutput(data)
     if (!output) return
     const end = output.offset + BigInt(output.data.length)
-    this.#pending += output.data.length
+    this.#pending += data.length
     if (this.#pending > pendingBytesMax) this.#options.onFlood()
     const known = this.#next > output.offset ? Number(this.#next - output.offset) : 0
     if (output.offset > this.#next) this.#options.onLost(output.offset - this.#next)
@@ -76,7 +76,7 @@ export class OutputIntake {
         this.#broken = true
         this.#options.onError(error)
       } finally {
-        this.#pending -= output.data.length
+        this.#pending -= data.length
       }
     })
   }
