@@ -24,7 +24,8 @@ enum {
   API_STREAMS_MAX = 16,
   INPUT_BYTES = 64 * 1024,
   CHUNK = 16 * 1024,
-  LAST_WORDS_MS = 300, /* A background process may hold the output open after its program ended. */
+  LAST_WORDS_MS = 300, /* A background process may hold the output open after its program ended, */
+  LAST_WORDS_BYTES = 2 * 1024 * 1024, /* and may write for ever: its own two pipes hold no more than this. */
 };
 
 struct stream {
@@ -35,6 +36,7 @@ struct stream {
   int status;
   int64_t deadline, last_words_at;
   uint32_t credit; /* Bytes that the host still takes. */
+  uint32_t last_words; /* Bytes since the program ended. */
   uint8_t *message; /* An OPEN that is not whole yet. */
   size_t message_length;
   uint32_t input_start, input_length;
@@ -266,6 +268,7 @@ static bool send_output(struct stream *stream, int fd, bool is_err) {
   ssize_t got = read(fd, data, want);
   if (got > 0) {
     stream->credit -= (uint32_t)got;
+    if (!stream->running) stream->last_words += (uint32_t)got;
     link_send(&(struct frame){.type = F_DATA, .flags = is_err ? FLAG_STDERR : 0, .stream = stream->id,
                               .length = (uint32_t)got, .data = data});
     return true;
@@ -305,6 +308,10 @@ static void tell_exit(struct stream *stream) {
 /* The program is gone: its last words, and then its end. */
 static bool finish(struct stream *stream) {
   bool late = now_ms() >= stream->last_words_at;
+  if (stream->last_words >= LAST_WORDS_BYTES) {
+    tell_exit(stream);
+    return true;
+  }
   while (late && stream->out >= 0 && send_output(stream, stream->out, false)) continue;
   while (late && stream->err >= 0 && send_output(stream, stream->err, true)) continue;
   bool ended = stream->out < 0 && stream->err < 0;

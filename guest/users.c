@@ -1,17 +1,30 @@
 #include "users.h"
 
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { LINE_BYTES = 16384, FIELDS = 7 };
+enum { LINE_BYTES = 16384, FIELDS = 7, FILE_BYTES_MAX = 16 * 1024 * 1024 };
 
 struct entry {
   char line[LINE_BYTES];
   char *fields[FIELDS];
   int count;
 };
+
+/* A pipe or an endless device in the place of a list would keep PID 1 for ever: then there is no list. */
+static FILE *open_list(const char *path) {
+  struct stat found;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  bool is_list = fd >= 0 && fstat(fd, &found) == 0 && S_ISREG(found.st_mode) && found.st_size <= FILE_BYTES_MAX;
+  FILE *file = is_list ? fdopen(fd, "r") : NULL;
+  if (fd >= 0 && !file) close(fd);
+  return file;
+}
 
 /* The next line of a file as "a:b:c"; fields that it lacks are empty. */
 static bool next_entry(FILE *file, struct entry *entry) {
@@ -35,7 +48,7 @@ static bool find_entry(const char *path, const char *wanted, struct entry *entry
   unsigned number = 0, own;
   bool numeric = is_number(wanted, &number), found = false;
   for (int by_name = 1; by_name >= 0 && !found; by_name--) {
-    FILE *file = by_name || numeric ? fopen(path, "re") : NULL;
+    FILE *file = by_name || numeric ? open_list(path) : NULL;
     while (file && !found && next_entry(file, entry)) {
       if (!is_number(entry->fields[2], &own)) continue;
       found = by_name ? strcmp(entry->fields[0], wanted) == 0 : own == number;
@@ -55,7 +68,7 @@ static bool is_member(char *members, const char *name) {
 /* The groups that list the user, as a login would give them. */
 static void add_groups(struct user *user, const char *name) {
   struct entry *entry = malloc(sizeof *entry);
-  FILE *file = fopen("/etc/group", "re");
+  FILE *file = open_list("/etc/group");
   unsigned gid;
   while (entry && file && user->groups_count < USER_GROUPS_MAX && next_entry(file, entry)) {
     if (!is_number(entry->fields[2], &gid) || !is_member(entry->fields[3], name)) continue;

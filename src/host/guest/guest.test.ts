@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
@@ -180,6 +180,32 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     const result = await exec(heard, 'sleep 30 & echo done')
     assert.equal(result.stdout, 'done\n')
     assert.ok(performance.now() - begun < 3_000)
+  })
+
+  test('a background process that writes for ever does not hold up the end of an exec either', async () => {
+    const box = await sh('exec sleep 30')
+    const begun = performance.now()
+    const { exitCode, stdout } = await exec(box, 'cat /dev/zero & echo begun', {
+      outputBytesMax: 5,
+    })
+    assert.deepEqual([exitCode, stdout.length], [0, 5])
+    assert.ok(performance.now() - begun < 5_000)
+  })
+
+  test('a pipe or an endless device in the place of /etc/passwd does not keep PID 1', async () => {
+    const box = await sh('exec sleep 30')
+    const passwd = join(root, 'etc/passwd')
+    renameSync(passwd, `${passwd}.kept`)
+    try {
+      for (const put of ['mkfifo /etc/passwd', 'rm /etc/passwd; ln -s /dev/zero /etc/passwd']) {
+        await exec(box, put)
+        const { exitCode, stdout } = await exec(box, 'echo alive', { timeoutMs: 5_000 })
+        assert.deepEqual([exitCode, stdout], [0, 'alive\n'])
+      }
+    } finally {
+      rmSync(passwd, { force: true })
+      renameSync(`${passwd}.kept`, passwd)
+    }
   })
 
   test('megabytes go in and out of an exec unharmed', async () => {
