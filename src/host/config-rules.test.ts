@@ -41,3 +41,15 @@ test('a root of no size that a host could hold, and a runtime that is none, are 
   assert.throws(() => checkConfig({ image: 'a', metadata }), /it is auto, qemu, container/)
   checkConfig({ image: 'a', rootfs: { size_gb: 20 }, metadata: { hangar_runtime: 'qemu' } })
 })
+
+test('MCH-65: a root that is to be kept over a cold start is refused by name, not rebuilt in silence', () => {
+  for (const wish of ['restart', 'always'] as const) {
+    const guest = { guest: { persist_rootfs: wish } }
+    const said = new RegExp(`"${wish}".*volume`)
+    assert.throws(() => checkConfig({ image: 'a', ...guest }), said)
+    assert.throws(() => checkConfig({ image: 'a', rootfs: { persist: wish } }), said)
+  }
+  for (const wish of ['never', '', null] as const) {
+    checkConfig({ image: 'a', guest: { persist_rootfs: wish }, rootfs: { persist: wish } })
+  }
+})

@@ -37,10 +37,25 @@ export function checkConfig(config: MachineConfig): void {
   if (rootGb < 0 || rootGb > rootGbMax) {
     throw invalid(`rootfs.size_gb must be 1 to ${rootGbMax}, or absent; it is ${rootGb}`)
   }
+  checkRootWish(config)
   checkRuntimeWish(config.metadata?.[runtimeMetadataKey])
   const keys = Object.keys(config.metadata ?? {}).length
   if (keys > limits.metadataKeysMax) {
     throw invalid(`a machine has at most ${limits.metadataKeysMax} metadata keys, not ${keys}`)
+  }
+}
+
+/** MCH-65: every start builds the root anew. To say yes and lose what was to be kept would be worse than a no. */
+function checkRootWish({ guest, rootfs }: MachineConfig): void {
+  const wishes = {
+    'guest.persist_rootfs': guest?.persist_rootfs,
+    'rootfs.persist': rootfs?.persist,
+  }
+  for (const [key, wish] of Object.entries(wishes)) {
+    if (!wish || wish === 'never') continue
+    throw invalid(
+      `${key} is "${wish}", which this cloud does not offer: each start builds the root anew. Leave it out, and put what must stay on a volume`,
+    )
   }
 }
 

@@ -44,7 +44,6 @@ function idleKeys(config: FlyConfig): string[] {
     ['[experimental] lazy_load_images', !!experimental?.lazy_load_images],
     ['gpus', vms.some((vm) => vm.gpus || vm.gpu_kind || gpuSizes[vm.size ?? ''])],
     ['kernel_args', vms.some((vm) => vm.kernel_args?.length)],
-    ['persist_rootfs', vms.some((vm) => vm.persist_rootfs && vm.persist_rootfs !== 'never')],
     ['snapshot_retention', mounts.some((mount) => mount.snapshot_retention !== undefined)],
     ['scheduled_snapshots', mounts.some((mount) => mount.scheduled_snapshots !== undefined)],
     ['auto_extend_size', mounts.some((mount) => mount.auto_extend_size_threshold !== undefined)],

@@ -168,7 +168,12 @@ export const machineConfigSchema = z.looseObject({
   metrics: optional(z.looseObject({ port: optional(z.int()), path: optional(z.string()) })),
   processes: optional(z.array(z.looseObject({}))),
   containers: optional(z.array(z.looseObject({}))),
-  rootfs: optional(z.looseObject({ size_gb: optional(z.int()) })),
+  rootfs: optional(
+    z.looseObject({
+      size_gb: optional(z.int()),
+      persist: optional(z.enum(['never', 'restart', 'always', ''])),
+    }),
+  ),
 })
 
 export type MachineConfig = z.infer<typeof machineConfigSchema>
