@@ -12,6 +12,7 @@ import type { Volumes } from '#host/volume/index.ts'
 import { Changes } from './changes.ts'
 import type { Health } from './checks/index.ts'
 import { KeyedQueue } from './keyed-queue.ts'
+import { SharedPasses } from './shared-passes.ts'
 import type { LogSpool } from './logs/index.ts'
 import { step, type LifeEvent } from './machine-life.ts'
 import { machineRow } from './machine-row.ts'
@@ -56,6 +57,8 @@ export interface Agent extends AgentParts {
   queue: KeyedQueue
   /** Work on volumes and snapshots that no machine and no going down waits for: it goes on with the next process. */
   background: KeyedQueue
+  /** The upkeep, and that of volumes: what is asked for meanwhile is done by one more pass. */
+  passes: SharedPasses
   /** Ends the filling of a volume. */
   fills: Map<string, AbortController>
   changes: Changes
@@ -77,6 +80,7 @@ export function createAgent(parts: AgentParts): Agent {
     ...parts,
     queue: new KeyedQueue(),
     background: new KeyedQueue(),
+    passes: new SharedPasses(),
     fills: new Map(),
     changes: new Changes(),
     runs: new Map(),

@@ -17,7 +17,12 @@ export function startUpkeep(agent: Agent): () => void {
   return () => clearInterval(timer)
 }
 
-export async function upkeep(agent: Agent): Promise<void> {
+/** One at a time: on a host with much to do a pass may take longer than the time between two. */
+export function upkeep(agent: Agent): Promise<void> {
+  return agent.passes.run('upkeep', () => pass(agent))
+}
+
+async function pass(agent: Agent): Promise<void> {
   const now = agent.clock.now()
   await verifyRuns(agent)
   const images = new Set<string>()

@@ -15,8 +15,13 @@ const refusalToldEveryMs = dayMs
 const sizeGbMax = 500
 const gibibyte = 1024 ** 3
 
-/** What is done for volumes from time to time; one that fails keeps no other from its turn. */
-export async function keepVolumes(agent: Agent): Promise<void> {
+/** What is done for volumes from time to time, and when some are to go at once; never twice at the same time. */
+export function keepVolumes(agent: Agent): Promise<void> {
+  return agent.passes.run('volumes', () => keepAll(agent))
+}
+
+/** One that fails keeps no other from its turn. */
+async function keepAll(agent: Agent): Promise<void> {
   const tasks = [reap, growOn, growFull, backUp]
   for (const record of agent.store.volumes.all()) {
     for (const task of tasks) {
