@@ -138,12 +138,18 @@ test('a stop or a fix deployed during the backoff of a crash loop does not wait 
     }
   }
   await wait(host, id, 'state=restarting&timeout=5')
+  const exec = (machine: string) =>
+    host.call('POST', `/v1/machines/${machine}/exec`, { command: ['true'] })
+  await assert.rejects(exec(id), /while it is restarting; wait until it is started/)
   const began = performance.now()
   const input = { config: { image: 'fixed' } }
   await host.call('POST', `/v1/machines/${id}`, { input })
   await wait(host, id, 'state=started&timeout=5')
   assert.ok(performance.now() - began < 400)
   assert.equal(host.driver.spec(id)?.env['FLY_IMAGE_REF']?.startsWith('local/fixed'), true)
+  await host.call('POST', `/v1/machines/${id}/stop`)
+  await wait(host, id, 'state=stopped&timeout=5')
+  await assert.rejects(exec(id), /while it is stopped; start it first/)
 })
 
 test('update: new version, old one replaced, exit before launch, compare-and-set, no volume change', async (t) => {

@@ -9,7 +9,7 @@ import { checkCapacity } from './capacity.ts'
 import { splitWords } from './command.ts'
 import { checkRuntimeWish, haltFor } from './config-rules.ts'
 import { requireLease } from './leases.ts'
-import type { Halt } from './machine-life.ts'
+import { workOf, type Halt } from './machine-life.ts'
 import { capabilitiesOf, restsOnDisk, suspendHindrance } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
 import { operate } from './work.ts'
@@ -178,13 +178,15 @@ export function cordonMachine(agent: Agent, id: string, by: Caller, cordoned: bo
 }
 
 function running(agent: Agent, id: string, verb: string): void {
-  const { state } = present(agent, id).life
-  if (state !== 'started') {
-    throw new Fault(
-      'precondition_failed',
-      `cannot ${verb} machine ${id} while it is ${state}; start it first`,
-    )
-  }
+  const { state, after } = present(agent, id).life
+  if (state === 'started') return
+  // One on its way up needs nobody to start it.
+  const comesUp = state === 'starting' || (after === 'start' && workOf(state) === 'halt')
+  const remedy = comesUp ? 'wait until it is started' : 'start it first'
+  throw new Fault(
+    'precondition_failed',
+    `cannot ${verb} machine ${id} while it is ${state}; ${remedy}`,
+  )
 }
 
 export async function signalMachine(
