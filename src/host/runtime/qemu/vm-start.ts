@@ -181,7 +181,8 @@ export function bootFailure(
   )
 }
 
-function guestRun(spec: StartSpec, network: VmNetwork | undefined): GuestRun {
+/** What PID 1 is told of the machine. */
+export function guestRun(spec: StartSpec, network: VmNetwork | undefined): GuestRun {
   const device = 'eth0'
   return {
     argv: spec.argv,
