@@ -341,7 +341,9 @@ class QemuDriver implements Driver {
           await qmp.execute('stop')
           await saveSnapshot(this.#place, record, qmp)
         } catch (error) {
-          discard(this.#place.folders, this.#place.folder(id).unfinished)
+          const at = this.#place.folder(id)
+          // Nothing that a later resume could take for the state of a VM that went on.
+          for (const path of [at.unfinished, at.snapshot]) discard(this.#place.folders, path)
           await goOn(qmp).catch(() => {})
           await this.#sessions.open(id)
           throw new Fault('native_failed', `machine ${id} was not suspended: ${messageOf(error)}`)
@@ -375,10 +377,11 @@ class QemuDriver implements Driver {
     return this.#locks.run(id, async () => {
       if (this.#place.state(id) !== 'running') return action()
       return this.#control(this.#running(id), async (qmp) => {
-        await qmp.execute('stop')
         try {
+          await qmp.execute('stop')
           return await action()
         } finally {
+          // Also behind a stop whose answer came too late: QEMU does one after the other.
           await qmp.execute('cont')
         }
       })

@@ -1,6 +1,14 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, closeSync, existsSync, fsyncSync, mkdirSync, openSync, statSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  lchownSync,
+  mkdirSync,
+  openSync,
+  statSync,
+} from 'node:fs'
 import { open, rename } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -64,7 +72,8 @@ async function saveMemory(
   try {
     server.listen(path)
     await once(server, 'listening')
-    chownSync(join(at.run, 'memory.sock'), record.uid, record.uid)
+    // The folder is the VMM's: what it may have put there instead is not followed.
+    lchownSync(join(at.run, 'memory.sock'), record.uid, record.uid)
     const copied = copyFrom(server, file.fd, abandon.signal)
     copied.catch(() => {}) // Waited for below, unless QEMU refuses.
     await qmp.execute('migrate-set-parameters', { 'max-bandwidth': 100 * 2 ** 30 })
