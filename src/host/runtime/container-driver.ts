@@ -86,6 +86,10 @@ class ContainerDriver implements Driver {
   }
 
   async probe() {
+    const before = this.#choice
+    const failed = before && !(await before).runtime
+    // What mends it may be done while we run.
+    if (failed && this.#choice === before) this.#choice = undefined
     const choice = await this.#chooseRuntime()
     return { ok: choice.runtime !== undefined, note: choice.note }
   }

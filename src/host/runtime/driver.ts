@@ -10,7 +10,7 @@ export type { MachineProcess }
 export interface Driver {
   readonly name: string
   readonly capabilities: DriverCapabilities
-  /** Really runs something, so that a yes can be believed. Never throws. */
+  /** Really runs something, so that a yes can be believed; what did not work is tried anew. Never throws. */
   probe(): Promise<DriverProbe>
   /**
    * Builds the root anew (MCH-65) and starts the machine's command; resolves when its process runs. A machine that runs

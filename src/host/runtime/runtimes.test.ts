@@ -77,6 +77,20 @@ test('a VM that was asked for and cannot be is an error, never a weaker wall', a
   await assert.rejects(host({ qemu: false }).runtimes.choose('qemu'), /no qemu on this host/)
 })
 
+test('what did not work is tried again by a later start, and not by each', async () => {
+  let now = 1_000
+  const clock: Clock = { ...systemClock, now: () => now }
+  const vm = { ok: false, note: 'PID 1 is not built' }
+  const { runtimes, probes } = host({ vm, wish: 'qemu', clock })
+  for (let i = 0; i < 3; i++) await assert.rejects(runtimes.choose('auto'), /PID 1 is not built/)
+  assert.equal(probes(), 1)
+  Object.assign(vm, { ok: true, note: 'a VM' })
+  now += 10_000
+  assert.deepEqual([await runtimes.choose('auto'), probes()], ['qemu', 2])
+  now += 60_000
+  assert.deepEqual([await runtimes.choose('auto'), probes()], ['qemu', 2])
+})
+
 test('a start does not wait for ever to learn whether a VM boots', async () => {
   const { promise: pending, resolve } = Promise.withResolvers<void>()
   const clock: Clock = { ...systemClock, sleep: async () => {} }

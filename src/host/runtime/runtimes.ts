@@ -42,6 +42,8 @@ const nothing: DriverCapabilities = {
 
 /** How long a start waits to learn whether a VM boots here. */
 const autoWaitMs = 30_000
+/** How long a runtime that did not work is not tried again. */
+const failureKeptMs = 10_000
 
 /**
  * The runtimes of one host and the choice between them. Only a guest that booted and answered counts as a VM, and one that
@@ -51,6 +53,7 @@ export function openRuntimes(options: RuntimesOptions): Runtimes {
   const { drivers, wish: hostWish, clock = systemClock, log } = options
   const probes = new Map<RuntimeKind, Promise<DriverProbe>>()
   const verdicts = new Map<RuntimeKind, DriverProbe>()
+  const failedAt = new Map<RuntimeKind, number>()
   let usual: RuntimeKind | undefined = hostWish === 'auto' ? undefined : hostWish
   let why = ''
   let trial: Promise<string | undefined> | undefined
@@ -61,11 +64,20 @@ export function openRuntimes(options: RuntimesOptions): Runtimes {
     return begun
   }
 
+  /** What did not work is asked again by a later start: a program may have been installed, or PID 1 built, since. */
+  function forgetFailure(kind: RuntimeKind): void {
+    const at = failedAt.get(kind)
+    if (at === undefined || clock.now() - at < failureKeptMs) return
+    failedAt.delete(kind)
+    probes.delete(kind)
+  }
+
   async function probeOnce(kind: RuntimeKind): Promise<DriverProbe> {
     const said = (await drivers[kind]?.probe()) ?? { ok: false, note: `no ${kind} on this host` }
     // The last words of a program may have several lines.
     const verdict = { ...said, note: said.note.trim().replaceAll(/\s*\n\s*/g, '; ') }
     verdicts.set(kind, verdict)
+    if (!verdict.ok) failedAt.set(kind, clock.now())
     log.info({ runtime: kind, ...verdict }, verdict.ok ? 'a runtime works' : 'a runtime does not')
     return verdict
   }
@@ -102,6 +114,7 @@ export function openRuntimes(options: RuntimesOptions): Runtimes {
     begin: async () => void (await probe(await chooseUsual())),
     async choose(wish) {
       const kind = wish === 'auto' ? await chooseUsual() : wish
+      forgetFailure(kind)
       const { ok, note } = await probe(kind)
       if (!ok) throw new Fault('native_failed', note)
       return kind

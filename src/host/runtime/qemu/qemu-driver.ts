@@ -92,6 +92,10 @@ class QemuDriver implements Driver {
   }
 
   async probe() {
+    const before = this.#verdict
+    const failed = before && !(await before).makers
+    // What mends it may be done while we run.
+    if (failed && this.#verdict === before) this.#verdict = undefined
     const { makers, note } = await this.#findOut()
     return { ok: makers !== undefined, note, ...(makers ? { accel: makers.accel } : {}) }
   }
