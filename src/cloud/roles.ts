@@ -19,7 +19,9 @@ import { openWakerSocket, type WakerSocket } from './waker-socket.ts'
 
 export const programFile = join(import.meta.dirname, '../../bin/hangar.ts')
 
-/** Beside the PID 1 that set-up builds. */
+/** PID 1 of machines, which set-up builds. */
+export const initFile = join(import.meta.dirname, '../../build/guest/init')
+
 const kernelDir = join(import.meta.dirname, '../../build/guest/kernel')
 
 /** What every role's part is made from. */
@@ -36,6 +38,9 @@ const remedyOfRole = 'see the log above; check this machine with: hangar doctor'
 export const hostPartName = (place: Place): string => `host-${place.id}`
 export const edgePartName = (place: Place): string => `edge-${place.id}`
 
+/** A host waits most of the time: memory that only makes collections rarer is worth more to its machines. In MiB. */
+const hostNodeArgs = ['--max-semi-space-size=2']
+
 function rolePart(options: {
   home: Home
   name: string
@@ -44,6 +49,7 @@ function rolePart(options: {
   settings: unknown
   probe: Part['probe']
   handDown?: () => { fds: number[]; env: Record<string, string> }
+  nodeArgs?: readonly string[]
 }): Part {
   const { home, name, role } = options
   const settings = home.settings(`${name}.json`)
@@ -61,7 +67,7 @@ function rolePart(options: {
       const { fds, env } = options.handDown?.() ?? { fds: [], env: {} }
       return {
         command: process.execPath,
-        args: [programFile, role, '--settings', settings],
+        args: [...(options.nodeArgs ?? []), programFile, role, '--settings', settings],
         env: childEnvironment(env),
         cwd: '/',
         fds,
@@ -141,6 +147,7 @@ export function hostPart(world: World, place: Place): Part {
     home,
     name: hostPartName(place),
     role: 'host',
+    nodeArgs: hostNodeArgs,
     needs: ['nats'],
     settings,
     probe: async () =>

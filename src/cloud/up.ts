@@ -9,6 +9,7 @@ import { ensureSecrets } from './authority.ts'
 import { chooseState } from './choose.ts'
 import { loadConfig } from './config.ts'
 import { freeCrun } from './crun-hindrance.ts'
+import { checkInit } from './doctor/programs.ts'
 import { hasQemu, qemuProgram } from './doctor/runtime.ts'
 import { childEnvironment } from './environment.ts'
 import { prepareHome, type Home } from './home.ts'
@@ -118,6 +119,10 @@ export const homeLock = (home: Home, purpose: string) => ({
 })
 
 function requireRuntime(config: CloudConfig): void {
+  const { state, found, cost, remedy } = checkInit()
+  if (state === 'fail') {
+    throw new Fault('native_failed', `PID 1 of machines: ${found}, and ${cost}; run ${remedy}`)
+  }
   if (config.runtime !== 'qemu' || hasQemu()) return
   throw new Fault(
     'native_failed',

@@ -6,7 +6,7 @@ import { checkCloud } from './cloud.ts'
 import type { Finding } from './finding.ts'
 import { checkKernel } from './kernel.ts'
 import { checkNetwork } from './network.ts'
-import { checkNode, checkPrograms, checkRoot } from './programs.ts'
+import { checkInit, checkNode, checkPrograms, checkRoot } from './programs.ts'
 import { checkRoom } from './room.ts'
 import { checkRuntime } from './runtime.ts'
 
@@ -31,6 +31,7 @@ async function examine(home: Home): Promise<Finding[]> {
   const config = loadConfig(home, kept?.overrides ?? {})
   return [
     ...checkPrograms(),
+    checkInit(),
     checkNode(),
     checkRoot(),
     ...(await checkKernel()),

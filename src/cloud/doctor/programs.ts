@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { childEnvironment } from '../environment.ts'
+import { initFile } from '../roles.ts'
 import { fail, ok, type Finding } from './finding.ts'
 
 // Program → what does not work without it.
@@ -28,6 +29,13 @@ export function checkPrograms(): Finding[] {
   )
   if (findings.length > 0) return [...findings, ...checkPostgres()]
   return [ok('programs', `all ${programs.length} are installed`), ...checkPostgres()]
+}
+
+/** Without it no machine starts, in a VM or a container. */
+export function checkInit(path = initFile): Finding {
+  return isProgram(path)
+    ? ok('PID 1', 'built')
+    : fail('PID 1', `${path} is not built`, 'no machine can start', 'scripts/setup')
 }
 
 function checkPostgres(): Finding[] {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { HostInfo } from '#spec/host-api.ts'
+import { checkInit } from './programs.ts'
 import { judgeHost, judgeVms } from './runtime.ts'
 
 const host = (runtime: Partial<HostInfo>): HostInfo => ({
@@ -31,4 +32,10 @@ test('a container is told as the weaker wall, a VM as what it is, and an open qu
   const vm = judgeHost(host({ runtime: 'qemu', accel: 'kvm', isolation: 'vm' }))
   assert.deepEqual([vm.state, vm.found], ['ok', 'ord1: VMs by qemu (kvm); a note'])
   assert.equal(judgeHost(host({ runtime: 'auto' })).found, 'ord1: a note')
+})
+
+test('without PID 1 no machine starts, and what builds it is named', () => {
+  assert.equal(checkInit().state, 'ok')
+  const { state, found, remedy } = checkInit('/nowhere/init')
+  assert.deepEqual([state, found, remedy], ['fail', '/nowhere/init is not built', 'scripts/setup'])
 })
