@@ -3,6 +3,7 @@ import { messageOf } from '#core/fault.ts'
 import { Guest, type GuestExit } from '#host/guest/index.ts'
 import { RunLog } from '#host/logs/index.ts'
 import type { Logger } from '#sys/log.ts'
+import { moment } from './guest-moment.ts'
 
 export interface MachineChannelOptions {
   id: string
@@ -49,8 +50,12 @@ export class MachineChannel {
       pingEveryMs,
       pingDeadlineMs,
       asleep: () => options.asleep(),
-      onOutput: (output) => this.#keep(() => log.write(output), output.data.length),
-      onExit: async (exit) => {
+      onOutput: (output) => {
+        const at = moment(output.at)
+        return this.#keep(() => log.write({ ...output, at }), output.data.length)
+      },
+      onExit: async (said) => {
+        const exit = { ...said, at: moment(said.at) }
         await this.#keep(() => log.finish(exit.at), 0)
         if (this.#closed) throw new Error('the machine was given up')
         options.onExit(exit)

@@ -1,13 +1,10 @@
-import { systemClock } from '#core/clock.ts'
 import { dialUnix, Guest, type GuestExit } from '#host/guest/index.ts'
 import { RunLog } from '#host/logs/index.ts'
 import type { ExitRecord } from '../driver.ts'
+import { moment } from '../guest-moment.ts'
 import { ConsoleTail } from './console.ts'
 import { writeGuestExit, type VmFolder, type VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
-
-/** Output may have waited in the guest for a host that was away. */
-const clockDriftMsMax = 24 * 3_600_000
 
 export interface VmSessionOptions {
   at: VmFolder
@@ -84,10 +81,4 @@ export class VmSession {
 function exitRecord(exit: GuestExit): ExitRecord {
   const { outputLost: _, ...rest } = exit
   return { ...rest, at: moment(exit.at) }
-}
-
-/** The guest's clock is the guest's: a time far from ours is none. */
-function moment(at: number): number {
-  const now = systemClock.now()
-  return Math.abs(at - now) < clockDriftMsMax ? at : now
 }
