@@ -87,6 +87,7 @@ const askTimeoutMs = 10_000
 const answerBytesMax = 8 * 1024 * 1024
 /** For the guest to say that a program's time is over, after it is. */
 const graceMs = 15_000
+const errandGraceMs = 2_000
 const notesMax = 200
 const notesPerMs = 3_600_000
 
@@ -362,13 +363,16 @@ export class Guest {
   }
 
   async #errand(request: Omit<GuestOpen, 'credit'>, input?: Readable | Buffer): Promise<string> {
-    const process = this.open({ timeoutMs: askTimeoutMs, ...request })
+    const { timeoutMs = askTimeoutMs, ...rest } = request
+    const process = this.open({ timeoutMs, ...rest })
+    // The guest is asked to keep the time, and need not be one that does.
+    const timer = setTimeout(() => process.close(), timeoutMs + errandGraceMs)
     const stdout = collect(process.stdout, answerBytesMax)
     const stderr = collect(process.stderr, 4096)
     if (input instanceof Buffer || input === undefined) process.stdin.end(input)
     // A source that breaks must not leave half a file: the errand is given up with it.
     else pipeline(input, process.stdin).catch(() => process.close())
-    const exit = await process.exited
+    const exit = await process.exited.finally(() => clearTimeout(timer))
     await Promise.all([stdout.ended, stderr.ended])
     if (exit.timedOut) throw this.#failed(request.path ?? request.kind, 'it took too long')
     if (exit.exitCode !== 0) throw this.#failed(request.path ?? request.kind, stderr.text())

@@ -82,3 +82,10 @@ test('output without bytes counts: a disk that hangs does not make it pile up', 
   stuck.resolve()
   assert.match(host.lost[0] ?? '', /more output than it may/)
 })
+
+test('a guest that answers no question keeps nobody waiting', async () => {
+  const host = listen([])
+  await host.until(() => host.guest.ready)
+  await assert.rejects(host.guest.copyIn('/a', Buffer.from('b'), { timeoutMs: 50 }), /was given up/)
+  host.guest.close()
+})
