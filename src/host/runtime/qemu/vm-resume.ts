@@ -68,7 +68,7 @@ export async function resumeVm(resume: VmResume): Promise<string> {
 
 async function loaded(qmp: Qmp, timeoutMs: number): Promise<void> {
   const until = performance.now() + timeoutMs
-  for (let waitMs = 2; performance.now() < until; waitMs = Math.min(50, waitMs * 2)) {
+  for (let waitMs = 2; performance.now() < until; waitMs = Math.min(5, waitMs * 2)) {
     const status = await qmp.status()
     if (status === 'paused' || status === 'prelaunch') return
     await systemClock.sleep(waitMs)
