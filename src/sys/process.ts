@@ -12,6 +12,7 @@ export interface RunOptions {
   input?: string | Buffer
   env?: Record<string, string>
   cwd?: string
+  /** Two minutes when not given: nothing that waits for a program waits for ever. */
   timeoutMs?: number
   /** Ends the program with SIGKILL; it resolves as one that was killed. */
   signal?: AbortSignal
@@ -19,18 +20,21 @@ export interface RunOptions {
   outputBytesMax?: number
 }
 
+const timeoutMsDefault = 120_000
+
 /** Runs a program to its end. Never through a shell. A missing program is a Fault that names it. */
 export function run(
   command: string,
   args: readonly string[],
   options: RunOptions = {},
 ): Promise<RunResult> {
+  const { timeoutMs = timeoutMsDefault } = options
   return new Promise((resolve, reject) => {
     const child = spawn(command, [...args], {
       stdio: ['pipe', 'pipe', 'pipe'],
       ...(options.env ? { env: options.env } : {}),
       ...(options.cwd ? { cwd: options.cwd } : {}),
-      ...(options.timeoutMs ? { timeout: options.timeoutMs } : {}),
+      timeout: timeoutMs,
       ...(options.signal ? { signal: options.signal } : {}),
       killSignal: 'SIGKILL',
     })
@@ -57,9 +61,7 @@ export function run(
       )
     })
     child.on('close', (code, signal) => {
-      const killed = signal
-        ? `killed by ${signal}${options.timeoutMs ? ` (limit ${options.timeoutMs} ms)` : ''}`
-        : ''
+      const killed = signal ? `killed by ${signal} (limit ${timeoutMs} ms)` : ''
       resolve({ code: code ?? 128, stdout: stdout(), stderr: stderr() + killed })
     })
     child.stdin.on('error', () => {}) // A program that does not read its input closes it early: not an error.

@@ -5,6 +5,7 @@ import { removeFile } from '#sys/files.ts'
 import { runOk } from '#sys/process.ts'
 
 const mebibyte = 1024 * 1024
+const copyTimeoutMs = 10 * 60_000
 
 /** A sparse disk with an empty ext4, made once for each size: a copy of its few written blocks is quicker than a mkfs. */
 async function template(folder: string, sizeMb: number): Promise<string> {
@@ -29,6 +30,8 @@ export async function makeUpper(
   removeFile(path)
   const from = await template(options.templates, options.sizeMb)
   const unfinished = `${path}.new`
-  await runOk('cp', ['--sparse=always', '--reflink=auto', from, unfinished])
+  await runOk('cp', ['--sparse=always', '--reflink=auto', from, unfinished], {
+    timeoutMs: copyTimeoutMs,
+  })
   renameSync(unfinished, path)
 }
