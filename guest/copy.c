@@ -44,8 +44,9 @@ int errand_copy_in(const struct spec *spec) {
   }
   snprintf(part, sizeof part, "%s.part-%d", whole, (int)getpid());
   struct spec_file file = {.mode = spec->mode ? spec->mode : 0644, .uid = user.uid, .gid = user.gid, .path = part};
-  int because = file_write(&file);
-  int fd = because ? -1 : open(part, O_WRONLY | O_CLOEXEC);
+  /* Another's link in its place would lead elsewhere. */
+  int because = unlink(part) < 0 && errno != ENOENT ? errno : file_write(&file);
+  int fd = because ? -1 : open(part, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
   if (!because && fd < 0) because = errno;
   if (!because) because = pour(0, fd);
   if (!because && (fsync(fd) < 0 || rename(part, whole) < 0)) because = errno;

@@ -136,8 +136,15 @@ static void peer_ready(void *context, short events) {
 
 static void listener_ready(void *context, short events) {
   (void)context, (void)events;
-  int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  struct sockaddr_storage from = {0};
+  socklen_t length = sizeof from;
+  int fd = accept4(listener, (struct sockaddr *)&from, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd < 0) return;
+  /* Programs of the guest reach its own ports where vsock has a loopback. */
+  if (from.ss_family == AF_VSOCK && ((struct sockaddr_vm *)&from)->svm_cid != VMADDR_CID_HOST) {
+    close(fd);
+    return;
+  }
   lose_host();
   peer = fd;
 }
