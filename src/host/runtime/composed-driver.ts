@@ -2,6 +2,15 @@ import { Fault } from '#core/fault.ts'
 import type { RuntimeKind } from '#spec/runtime.ts'
 import type { Driver, MachineVerbs } from './driver.ts'
 
+/** One that cannot be asked is not taken for gone: a VM's snapshot outlives a QEMU that does not work. */
+async function runs(driver: Driver, id: string): Promise<boolean> {
+  try {
+    return (await driver.recover(id)) === 'running'
+  } catch {
+    return true
+  }
+}
+
 export type Drivers = Partial<Record<RuntimeKind, Driver>>
 
 /**
@@ -20,7 +29,7 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
     for (const [id, driver] of known) {
       const other = found.get(id)
       // A change of runtime that was cut short: what runs is kept.
-      const otherRuns = other && (await other.recover(id)) === 'running'
+      const otherRuns = other && (await runs(other, id))
       if (other) await (otherRuns ? driver : other).destroy(id)
       if (!otherRuns) found.set(id, driver)
     }
