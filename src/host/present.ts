@@ -23,7 +23,7 @@ export function presentMachine(agent: Agent, record: MachineRecord): Machine {
     updated_at: new Date(record.updatedAt).toISOString(),
     config: { ...record.config, guest: resolveGuest(record.config) },
     events: [...agent.store.history.events(record.id)],
-    checks: agent.runs.get(record.id)?.health.statuses ?? [],
+    checks: shownChecks(agent, record),
     cordoned: record.cordoned,
     host_status: 'ok',
     ...(runtime ? { runtime } : {}),
@@ -54,8 +54,16 @@ export function writeMachine(agent: Agent, record: MachineRecord): WrittenMachin
     const after = `,${JSON.stringify({ cordoned, host_status, runtime }).slice(1)}`
     texts.set(record, (text = { events, usual, head, before, after }))
   }
-  const checks = agent.runs.get(record.id)?.health.statuses ?? []
+  const checks = shownChecks(agent, record)
   return { head: text.head, json: `${text.before}${JSON.stringify(checks)}${text.after}` }
+}
+
+/** CHK-6. What passed for the version that still runs says nothing of the one that is about to take its place. */
+function shownChecks(agent: Agent, record: MachineRecord): Machine['checks'] {
+  const run = agent.runs.get(record.id)
+  const statuses = run?.health.statuses ?? []
+  if (run?.instanceId === record.instanceId) return statuses
+  return statuses.map((check) => ({ ...check, status: 'warning', output: 'not checked yet' }))
 }
 
 export function presentLease(lease: LeaseRecord, version: string): Omit<Lease, 'nonce'> {
