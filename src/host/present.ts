@@ -63,7 +63,7 @@ function shownChecks(agent: Agent, record: MachineRecord): Machine['checks'] {
   const run = agent.runs.get(record.id)
   const statuses = run?.health.statuses ?? []
   if (run?.instanceId === record.instanceId) return statuses
-  return statuses.map((check) => ({ ...check, status: 'warning', output: 'not checked yet' }))
+  return statuses.map((check) => ({ ...check, status: 'critical', output: 'not checked yet' }))
 }
 
 export function presentLease(lease: LeaseRecord, version: string): Omit<Lease, 'nonce'> {
