@@ -44,6 +44,19 @@ async function makeVolume(dir: string, kind: DriverCapabilities['volumes']): Pro
   return { source, read: (file) => runOk('debugfs', ['-R', `cat /${file}`, source]) }
 }
 
+/** The lines in a log file, those put together that came in parts. */
+function linesOf(log: string): string[] {
+  const begun: Record<string, string> = {}
+  const lines: string[] = []
+  for (const row of log.split('\n').filter(Boolean)) {
+    const [, stream = '', tag, ...words] = row.split(' ')
+    const line = (begun[stream] ?? '') + words.join(' ')
+    begun[stream] = tag === 'P' ? line : ''
+    if (tag !== 'P') lines.push(line)
+  }
+  return [...lines, ...Object.values(begun).filter(Boolean)]
+}
+
 /** gensquashfs: everything is root's, and quick rather than small. */
 export const packing = ['--quiet', '--all-root', '--compressor', 'gzip', '--comp-extra', 'level=1']
 
@@ -106,12 +119,7 @@ export async function openWorkshop(): Promise<Workshop> {
       }
     },
     volume: (kind) => makeVolume(dir, kind),
-    output: (spec) =>
-      readFileSync(spec.logFile, 'utf8')
-        .split('\n')
-        .filter(Boolean)
-        .map((line) => line.split(' ').slice(3).join(' '))
-        .join('\n'),
+    output: (spec) => linesOf(readFileSync(spec.logFile, 'utf8')).join('\n'),
     close: async () => {
       await runOk('ip', ['netns', 'delete', netns])
       // A driver that still empties its trash makes a removal stop half way, without an error.
