@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { test, type TestContext } from 'node:test'
 import type { Clock } from '#core/clock.ts'
 import type { Machine } from '#spec/machine.ts'
 import { createApi } from '#api/server.ts'
-import { ensureFirstToken } from '#control/auth/index.ts'
 import { ClientContacts, clientSilentMsMax, interruptAbandoned } from '#control/deploy/index.ts'
 import { openHostDirectory } from '#control/hosts/index.ts'
-import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl } from '#control/test-support.ts'
 import { openTestHost, type TestHost } from '#host/testing.ts'
+import { announceHost, callerOf } from './support/real-host.ts'
 import {
   configFor,
   CutOff,
@@ -32,7 +30,6 @@ async function startCloud(t: TestContext): Promise<Cloud> {
   let ahead = 0
   const now = () => Date.now() + ahead
   const host = await openTestHost(t)
-  host.agent.host.capacity = { cpus: 4096, memory_mb: 4_000_000 }
   host.agent.clock = withTime(host.agent.clock, now)
   const control = await startTestControl([])
   t.after(() => control.close())
@@ -42,24 +39,8 @@ async function startCloud(t: TestContext): Promise<Cloud> {
   ctx.clock = { now, sleep }
   ctx.clients = new ClientContacts(ctx.clock)
   ctx.hosts = await openHostDirectory({ db: ctx.db, clock: ctx.clock, log: ctx.log })
-  const beat = () =>
-    ctx.hosts.note({
-      v: 1,
-      host: 'test',
-      number: 7,
-      region: 'ord',
-      api: host.url,
-      counter: 1,
-      at: now(),
-      capacity: { cpus: 4096, memory_mb: 4_000_000 },
-      used: { cpus: 0, memory_mb: 0, machines: 0 },
-    })
-  beat()
-  const beats = setInterval(beat, 1_000)
-  t.after(() => clearInterval(beats))
-  await ensureOrg(ctx, 'personal', 'Personal')
-  await ensureFirstToken(ctx)
-  const token = readFileSync(ctx.settings.first_token_file, 'utf8').trim()
+  const beat = announceHost(t, { ctx, host, now })
+  const token = await operatorToken(ctx)
   const api = createApi(ctx)
   return {
     host,
@@ -68,20 +49,7 @@ async function startCloud(t: TestContext): Promise<Cloud> {
       beat()
     },
     sweep: () => interruptAbandoned(ctx),
-    call: async (line, body, nonce) => {
-      const [method = '', path = ''] = line.split(' ')
-      const answer = await api.request(path, {
-        method,
-        headers: {
-          authorization: `Bearer ${token}`,
-          'content-type': 'application/json',
-          ...(nonce ? { 'fly-machine-lease-nonce': nonce } : {}),
-        },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      })
-      const text = await answer.text()
-      return { status: answer.status, body: text === '' ? {} : JSON.parse(text) }
-    },
+    call: callerOf(api, token),
   }
 }
 

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { test, type TestContext } from 'node:test'
@@ -7,10 +6,9 @@ import { Fault, faultCodes } from '#core/fault.ts'
 import type { Machine, MachineEvent } from '#spec/machine.ts'
 import { checkedApi } from '#api/test-support.ts'
 import { hangar } from '#cli/test-support.ts'
-import { ensureFirstToken } from '#control/auth/index.ts'
-import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl } from '#control/test-support.ts'
 import { openTestHost, type TestHost } from '#host/testing.ts'
+import { announceHost, callerOf, type Answer } from './support/real-host.ts'
 
 /**
  * What clients of the Machines API trip over without a word, over a real control and a real host, of which only the
@@ -30,12 +28,6 @@ import { openTestHost, type TestHost } from '#host/testing.ts'
  * - src/spec/flatten.test.ts: machines that the cloud makes carry the metadata without which clients overlook them.
  */
 
-interface Answer {
-  status: number
-  text: string
-  body: Record<string, unknown>
-}
-
 interface Cloud {
   host: TestHost
   token: string
@@ -44,48 +36,16 @@ interface Cloud {
 
 async function startCloud(t: TestContext): Promise<Cloud> {
   const host = await openTestHost(t)
-  const room = { cpus: 4096, memory_mb: 4_000_000 }
-  host.agent.host.capacity = room
   const control = await startTestControl([])
   t.after(() => control.close())
   const { ctx } = control
-  const beat = () =>
-    ctx.hosts.note({
-      v: 1,
-      host: 'test',
-      number: 7,
-      region: 'ord',
-      api: host.url,
-      counter: 1,
-      at: Date.now(),
-      capacity: room,
-      used: { cpus: 0, memory_mb: 0, machines: 0 },
-    })
-  beat()
-  const beats = setInterval(beat, 1_000)
-  t.after(() => clearInterval(beats))
-  await ensureOrg(ctx, 'personal', 'Personal')
-  await ensureFirstToken(ctx)
-  const token = readFileSync(ctx.settings.first_token_file, 'utf8').trim()
+  announceHost(t, { ctx, host })
+  const token = await operatorToken(ctx)
   const api = checkedApi(ctx)
   return {
     host,
     token,
-    call: async (line, body, nonce) => {
-      const [method = '', path = ''] = line.split(' ')
-      const answer = await api.request(path, {
-        method,
-        headers: {
-          authorization: `Bearer ${token}`,
-          'content-type': 'application/json',
-          ...(nonce ? { 'fly-machine-lease-nonce': nonce } : {}),
-        },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      })
-      const text = await answer.text()
-      const parsed = text === '' ? {} : (JSON.parse(text) as Answer['body'])
-      return { status: answer.status, text, body: parsed }
-    },
+    call: callerOf(api, token),
   }
 }
 

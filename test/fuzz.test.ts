@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict'
 import { randomInt } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { after, before, test } from 'node:test'
 import type { Hono } from 'hono'
 import type { Env } from '#api/request.ts'
 import { createApi } from '#api/server.ts'
 import { createApp } from '#control/apps/index.ts'
-import { ensureFirstToken } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl, type TestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
 import { randomOf } from './fuzz/random.ts'
 import {
   flyTomlTarget,
@@ -42,9 +40,8 @@ const rejections: unknown[] = []
 before(async () => {
   process.on('unhandledRejection', (reason) => rejections.push(reason))
   control = await startTestControl()
+  token = await operatorToken(control.ctx)
   const org = await ensureOrg(control.ctx, 'personal', 'Personal')
-  await ensureFirstToken(control.ctx)
-  token = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
   await createApp(control.ctx, { name: 'fuzz', org })
   api = createApi(control.ctx)
 })

@@ -6,7 +6,12 @@ import { after, before, test } from 'node:test'
 import { serve, type ServerType } from '@hono/node-server'
 import { createToken, ensureFirstToken } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl, type FakeHost, type TestControl } from '#control/test-support.ts'
+import {
+  operatorToken,
+  startTestControl,
+  type FakeHost,
+  type TestControl,
+} from '#control/test-support.ts'
 import { checkedApi } from './test-support.ts'
 
 let control: TestControl
@@ -17,9 +22,7 @@ const host = () => control.hosts[0] as FakeHost
 
 before(async () => {
   control = await startTestControl()
-  await ensureOrg(control.ctx, 'personal', 'Personal')
-  await ensureFirstToken(control.ctx)
-  admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
+  admin = await operatorToken(control.ctx)
   server = serve({ fetch: checkedApi(control.ctx).fetch, hostname: '127.0.0.1', port: 0 })
   await new Promise((resolve) => server.once('listening', resolve))
   base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { after, before, test } from 'node:test'
@@ -20,9 +19,8 @@ import type { Hono } from 'hono'
 import { sql } from 'kysely'
 import { limits } from '#core/limits.ts'
 import { createApp } from '#control/apps/index.ts'
-import { ensureFirstToken } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl, type TestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
 import { graphSchema } from './graphql/door.ts'
 import type { Env } from './request.ts'
 import { checkedApi } from './test-support.ts'
@@ -37,9 +35,8 @@ const made = { app: 'bad', id: '', volume: '' }
 
 before(async () => {
   control = await startTestControl()
+  admin = await operatorToken(control.ctx)
   const org = await ensureOrg(control.ctx, 'personal', 'Personal')
-  await ensureFirstToken(control.ctx)
-  admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
   await createApp(control.ctx, { name: made.app, org })
   api = checkedApi(control.ctx)
   const machine = await call('POST /v1/apps/bad/machines', '{"config":{"image":"nginx"}}')

@@ -8,12 +8,12 @@ import { PassThrough, Readable } from 'node:stream'
 import { after, before, test } from 'node:test'
 import { serve, type ServerType } from '@hono/node-server'
 import { packTar } from 'modern-tar'
-import { createToken, ensureFirstToken } from '#control/auth/index.ts'
+import { createToken } from '#control/auth/index.ts'
 import { makeSigningKey, startTestDocker, startTestRegistry } from '#control/build/test-support.ts'
 import { discardOldBuilds } from '#control/build/index.ts'
 import { thisRunner } from '#control/runner.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl, type TestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
 import { httpRequest } from '#sys/http-client.ts'
 import { run } from '#sys/process.ts'
 import { createApi } from './server.ts'
@@ -30,9 +30,7 @@ before(async () => {
   const { ctx, dir } = control
   const { registry_token_key_file: key, registry_token_cert_file: certFile } = ctx.settings
   await makeSigningKey(key, certFile)
-  await ensureOrg(ctx, 'personal', 'Personal')
-  await ensureFirstToken(ctx)
-  admin = readFileSync(ctx.settings.first_token_file, 'utf8').trim()
+  admin = await operatorToken(ctx)
   server = serve({ fetch: createApi(ctx).fetch, hostname: '127.0.0.1', port: 0 })
   await new Promise((resolve) => server.once('listening', resolve))
   base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
-import { createToken, ensureFirstToken } from '#control/auth/index.ts'
+import { createToken } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl, type TestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
 import type { Env } from './request.ts'
 import { checkedApi } from './test-support.ts'
 
@@ -15,9 +14,7 @@ let admin = ''
 
 before(async () => {
   control = await startTestControl()
-  await ensureOrg(control.ctx, 'personal', 'Personal')
-  await ensureFirstToken(control.ctx)
-  admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
+  admin = await operatorToken(control.ctx)
   api = checkedApi(control.ctx)
 })
 

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import type { Hono } from 'hono'
 import { getApp } from '#control/apps/index.ts'
-import { createToken, ensureFirstToken } from '#control/auth/index.ts'
-import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl, type FakeHost, type TestControl } from '#control/test-support.ts'
+import { createToken } from '#control/auth/index.ts'
+import {
+  operatorToken,
+  startTestControl,
+  type FakeHost,
+  type TestControl,
+} from '#control/test-support.ts'
 import type { Env } from './request.ts'
 import { checkedApi } from './test-support.ts'
 
@@ -15,9 +18,7 @@ let admin = ''
 
 before(async () => {
   control = await startTestControl(['h1', 'h2'])
-  await ensureOrg(control.ctx, 'personal', 'Personal')
-  await ensureFirstToken(control.ctx)
-  admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
+  admin = await operatorToken(control.ctx)
   api = checkedApi(control.ctx)
 })
 after(() => control.close())

@@ -1,16 +1,15 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import { after, before, test } from 'node:test'
 import type { Hono } from 'hono'
 import { ulid } from '#core/ids.ts'
 import { createApp, type AppRecord } from '#control/apps/index.ts'
-import { createToken, ensureFirstToken } from '#control/auth/index.ts'
+import { createToken } from '#control/auth/index.ts'
 import { grantScope, verifyRegistryUser } from '#control/build/index.ts'
 import { startClientRelease } from '#control/deploy/index.ts'
 import { ensureOrg, type Org } from '#control/orgs/index.ts'
-import { startTestControl, type TestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
 import { chooseFreePort } from '#sys/ports.ts'
 import { graphSchema } from './graphql/door.ts'
 import type { Env } from './request.ts'
@@ -164,9 +163,7 @@ let first: World
 
 before(async () => {
   control = await startTestControl()
-  await ensureOrg(control.ctx, 'personal', 'Personal')
-  await ensureFirstToken(control.ctx)
-  admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
+  admin = await operatorToken(control.ctx)
   api = checkedApi(control.ctx)
   first = await newWorld()
 })

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { after, before, beforeEach, test } from 'node:test'
 import type { Hono } from 'hono'
 import { limits } from '#core/limits.ts'
 import { createApp } from '#control/apps/index.ts'
-import { createToken, ensureFirstToken, verifyTokens } from '#control/auth/index.ts'
+import { createToken, verifyTokens } from '#control/auth/index.ts'
 import { ensureOrg } from '#control/orgs/index.ts'
-import { startTestControl, type TestControl } from '#control/test-support.ts'
+import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
 import type { Env } from './request.ts'
 import { checkedApi } from './test-support.ts'
 
@@ -21,9 +20,7 @@ before(async () => {
   control = await startTestControl()
   const { clock } = control.ctx
   control.ctx.clock = { ...clock, now: () => clock.now() + lateMs }
-  await ensureOrg(control.ctx, 'personal', 'Personal')
-  await ensureFirstToken(control.ctx)
-  admin = readFileSync(control.ctx.settings.first_token_file, 'utf8').trim()
+  admin = await operatorToken(control.ctx)
   api = checkedApi(control.ctx)
 })
 beforeEach(async () => {

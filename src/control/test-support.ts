@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,9 +10,11 @@ import type { AppSecrets, HostCreate, HostUpdate } from '#spec/host-api.ts'
 import { machineHead, writeMachineList } from '#spec/machine-line.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { ControlSettings } from '#spec/settings.ts'
+import { ensureFirstToken } from './auth/index.ts'
 import type { ControlContext } from './context.ts'
 import { ClientContacts } from './deploy/index.ts'
 import { openHostDirectory } from './hosts/index.ts'
+import { ensureOrg } from './orgs/index.ts'
 import { loadSecretBox } from './store/index.ts'
 import { startTestPostgres } from './store/test-support.ts'
 import { actOnSnapshot, actOnVolume, type FakeVolumes, type Owned } from './volumes/test-support.ts'
@@ -41,6 +43,13 @@ export interface TestControl {
   /** A heartbeat of every host, as the bus brings it. */
   beat(): void
   close(): Promise<void>
+}
+
+/** The organization that a new cloud has, and the token of its operator. */
+export async function operatorToken(ctx: ControlContext): Promise<string> {
+  await ensureOrg(ctx, 'personal', 'Personal')
+  await ensureFirstToken(ctx)
+  return readFileSync(ctx.settings.first_token_file, 'utf8').trim()
 }
 
 /** A context on a real database, with hosts that speak the host API on unix sockets and keep machines in memory only. */
