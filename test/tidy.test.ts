@@ -108,7 +108,7 @@ test('every file is imported by somebody', () => {
       if (target) reached.add(target)
     }
   }
-  const roots = /^(bin|bench)\/|\.test\.ts$|^test\/images\/build\.ts$/
+  const roots = /^(bin|bench)\/|\.test\.ts$|^test\/(images\/build|support\/whole-report)\.ts$/
   assert.deepEqual(
     sources.filter((f) => !roots.test(f) && !reached.has(f)),
     [],
