@@ -122,6 +122,28 @@ test('VOL-2: a volume is extended under its writer, at once or from the next mou
   assert.ok(bytes() > 3.8 * gibibyte)
 })
 
+test('a volume that another mount namespace still has is not written below it, and grows once it is let go', async () => {
+  const { volumes } = openHome()
+  const path = await makeMounted(volumes, 'vol_pin')
+  writeFileSync(join(path, 'note'), 'kept')
+  const keeper = spawn('unshare', ['-m', 'sh', '-c', 'echo; exec sleep 60'])
+  await once(keeper.stdout, 'data')
+  await volumes.unmount('vol_pin')
+  await assert.rejects(
+    volumes.extend({ id: 'vol_pin', sizeGb: 2 }),
+    (error) =>
+      isFault(error, 'conflict') && /vol_pin .* another mount namespace/.test(error.message),
+  )
+  const mounting = volumes.mount('vol_pin')
+  await systemClock.sleep(200)
+  keeper.kill('SIGKILL')
+  await mounting
+  assert.ok(statfsSync(path).blocks * statfsSync(path).bsize > 1.8 * gibibyte)
+  assert.equal(readFileSync(join(path, 'note'), 'utf8'), 'kept')
+  await volumes.unmount('vol_pin')
+  assertClean(await volumes.attach('vol_pin'))
+})
+
 test('VOL-2: killed at any step of an extension, the next one ends it with the data', async () => {
   const { dir, open } = openHome()
   let { volumes } = openHome(dir)

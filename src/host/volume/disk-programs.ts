@@ -9,6 +9,8 @@ export const longTimeoutMs = 10 * commandTimeoutMs
 /** What a host process that was killed had begun is waited for, and holds its lock until it ends. */
 const lockWaitSeconds = 120
 const lockBusyCode = 75
+/** A program's way into its sandbox takes less. */
+const releaseTimeoutMs = 5_000
 const growTriesMax = 8
 const growRetryMs = 25
 
@@ -93,16 +95,35 @@ export async function renewUuid(folder: string, disk: string): Promise<void> {
   await runLockedOk(folder, ['tune2fs', '-U', 'random', disk])
 }
 
+/** The loop device that has a disk. */
+async function deviceOf(disk: string): Promise<string | undefined> {
+  const options = { timeoutMs: commandTimeoutMs }
+  const found = await runOk('losetup', ['-j', disk, '-n', '-O', 'NAME'], options)
+  return found.trim().split('\n')[0] || undefined
+}
+
+/**
+ * Waits until no file system is on a disk any more. An unmount ends it only here: whatever copied our mounts meanwhile (a
+ * mount namespace of its own, as each program in a sandbox has) keeps it alive, and e2fsck would write below it. Undefined, or
+ * the loop device that is still there after a while.
+ */
+export async function waitForRelease(disk: string): Promise<string | undefined> {
+  const until = performance.now() + releaseTimeoutMs
+  for (let waitMs = 5; ; waitMs = Math.min(200, waitMs * 2)) {
+    const device = await deviceOf(disk)
+    if (!device || performance.now() > until) return device
+    await systemClock.sleep(waitMs)
+  }
+}
+
 /**
  * Lets a mounted file system fill its file, under its writers. False where the kernel does not let this process do that
  * (it needs CAP_SYS_RESOURCE): the next mount does it.
  */
 export async function growMounted(disk: string): Promise<boolean> {
-  const options = { timeoutMs: commandTimeoutMs }
-  const found = await runOk('losetup', ['-j', disk, '-n', '-O', 'NAME'], options)
-  const [device] = found.trim().split('\n')
+  const device = await deviceOf(disk)
   if (!device) throw new Fault('native_failed', `${disk} is mounted but on no loop device`)
-  await runOk('losetup', ['-c', device], options)
+  await runOk('losetup', ['-c', device], { timeoutMs: commandTimeoutMs })
   for (let tries = 1; ; tries++) {
     const result = await run('resize2fs', [device], { timeoutMs: longTimeoutMs })
     if (result.code === 0) return true

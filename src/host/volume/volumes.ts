@@ -221,6 +221,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
           return { copied: await modifiedAt(copy.disk) }
         }
         if (existsSync(vmMarkOf(id))) return { copied: await copyOfVm(id, copy) }
+        await requireReleased(id)
         const before = await modifiedAt(copy.disk)
         const stop = new AbortController()
         const signal = to.signal ? AbortSignal.any([to.signal, stop.signal]) : stop.signal
@@ -279,7 +280,10 @@ export function openVolumes(options: VolumesOptions): Volumes {
         )
         return false
       }
-    } else await programs.growUnmounted(folderOf(id), diskOf(id))
+    } else {
+      await requireReleased(id)
+      await programs.growUnmounted(folderOf(id), diskOf(id))
+    }
     await rm(growMarkOf(id), { force: true })
     options.log.info({ volume: id, sizeGb, mounted }, 'volume is extended')
     return true
@@ -295,6 +299,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
     requireDisk(id)
     if (existsSync(vmMarkOf(id))) return diskOf(id)
     await letGo(id)
+    await requireReleased(id)
     await growIfMarked(id)
     // The guest can repair nothing that its journal does not: what was cut off badly is mended first.
     const repair = await programs.repairDisk(folderOf(id), diskOf(id))
@@ -311,10 +316,18 @@ export function openVolumes(options: VolumesOptions): Volumes {
     if (existsSync(vmMarkOf(id))) {
       throw new Fault('conflict', `the disk of volume ${id} is a VM's; stop its machine first`)
     }
-    await growIfMarked(id)
+    const held = existsSync(growMarkOf(id)) && (await programs.waitForRelease(diskOf(id)))
+    if (held) {
+      // Its file system lives on and is only shown here again.
+      options.log.warn(
+        { volume: id, held },
+        'a volume is in use elsewhere; it grows at a later mount',
+      )
+    } else await growIfMarked(id)
     const first = await programs.mountDisk(diskOf(id), point)
     if (first === undefined) return point
     // A file system that was cut off badly: its own repair, once, and only what is safe without a person.
+    await requireReleased(id)
     const repair = await programs.repairDisk(folderOf(id), diskOf(id))
     options.log.warn({ volume: id, why: first, repair }, 'volume was checked')
     const second = await programs.mountDisk(diskOf(id), point)
@@ -327,6 +340,16 @@ export function openVolumes(options: VolumesOptions): Volumes {
 
   function requireDisk(id: string): void {
     if (!existsSync(diskOf(id))) throw new Fault('not_found', `volume ${id} is not on this host`)
+  }
+
+  /** @throws Fault `conflict` while a file system is on the disk that is no longer mounted here */
+  async function requireReleased(id: string): Promise<void> {
+    const device = await programs.waitForRelease(diskOf(id))
+    if (!device) return
+    throw new Fault(
+      'conflict',
+      `volume ${id} is still mounted in another mount namespace; end the process that has it: grep -l ${device} /proc/*/mountinfo`,
+    )
   }
 
   async function unmount(id: string): Promise<void> {
