@@ -58,8 +58,9 @@ export interface Box {
 export async function startBox(root: string): Promise<Box> {
   const socket = `/run/${Math.random().toString(36).slice(2)}.sock`
   const mounts =
-    'mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && mount -t devpts -o newinstance,ptmxmode=666 devpts "$0/dev/pts"'
-  const script = `${mounts} && mount --bind "$0/dev/pts/ptmx" "$0/dev/ptmx" && exec chroot "$0" /init --listen "$1"`
+    'mount --bind "$0" "$0" && mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && mount -t devpts -o newinstance,ptmxmode=666 devpts "$0/dev/pts"'
+  // What the host has mounted is left behind: a copy of it would keep it in use for the tests beside this one.
+  const script = `${mounts} && mount --bind "$0/dev/pts/ptmx" "$0/dev/ptmx" && cd "$0" && pivot_root . . && exec /bin/busybox sh -c '/bin/busybox umount -l . && exec /init --listen "$0"' "$1"`
   const process = spawn('unshare', ['-pfm', '--kill-child', 'sh', '-c', script, root, socket], {
     stdio: ['ignore', 'inherit', 'inherit'],
   })

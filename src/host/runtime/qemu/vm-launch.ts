@@ -8,16 +8,25 @@ import { architecture, fds, sockets } from './qemu-args.ts'
 import type { VmFolder, VmRecord } from './vm-folder.ts'
 
 /**
- * Waits for the word, then becomes QEMU: in the machine's network, with folders of devices of its own (so that its user
- * may open tap and KVM, and nothing else), as that user, without a way to more rights. The process stays the same one.
+ * Waits for the word, then becomes QEMU: in the machine's network, as its user, without a way to more rights. Its root holds
+ * programs and libraries of the host, its own folder, and devices of its own (so that its user may open tap and KVM, and
+ * nothing else). No other mount of the host is copied: volumes and images would stay in use as long as this VM lives. The process
+ * stays the same one.
  */
 const launcher = `
 read -r word && [ "$word" = go ] || exit 1
 exec nsenter --net="$1" unshare --mount --ipc --uts /bin/sh -c '
   mount -t tmpfs -o size=64k,mode=755,nosuid,noexec none /dev || exit 1
-  mkdir /dev/net && mknod -m 666 /dev/net/tun c 10 200 && mknod -m 666 /dev/null c 1 3 || exit 1
-  mknod -m 666 /dev/zero c 1 5 && mknod -m 666 /dev/urandom c 1 9 || exit 1
-  [ "$3" = kvm ] && { mknod -m 666 /dev/kvm c 10 232 || exit 1; }
+  mkdir -p /dev/dev/net /dev/proc /dev/run && mknod -m 666 /dev/dev/net/tun c 10 200 || exit 1
+  mknod -m 666 /dev/dev/null c 1 3 || exit 1
+  mknod -m 666 /dev/dev/zero c 1 5 && mknod -m 666 /dev/dev/urandom c 1 9 || exit 1
+  [ "$3" = kvm ] && { mknod -m 666 /dev/dev/kvm c 10 232 || exit 1; }
+  for name in usr bin sbin lib lib32 lib64 etc opt; do
+    if [ -L "/$name" ]; then cp -P "/$name" "/dev/$name" || exit 1
+    elif [ -d "/$name" ]; then mkdir "/dev/$name" && mount --bind "/$name" "/dev/$name" || exit 1; fi
+  done
+  mount --bind /proc /dev/proc && mount --bind . /dev/run || exit 1
+  cd /dev && pivot_root . . && umount -l . && cd /run || exit 1
   ulimit -c 0
   uid=$2; shift 3
   exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --bounding-set=-all --inh-caps=-all \\

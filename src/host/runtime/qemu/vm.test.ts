@@ -84,6 +84,16 @@ describe('qemu driver', { concurrency: 1 }, () => {
     assert.equal(field('NoNewPrivs'), '1')
     assert.equal(field('CapEff'), '0000000000000000')
     assert.equal(field('CapBnd'), '0000000000000000')
+    // No mount of the host's is kept in use by it: only what QEMU itself needs.
+    const mounts = readFileSync(`/proc/${vmmOf(spec.id).pid}/mountinfo`, 'utf8')
+      .trim()
+      .split('\n')
+    const points = mounts.map((line) => line.split(' ')[4] ?? '')
+    const own = /^\/(usr|bin|sbin|lib|lib32|lib64|etc|opt|proc|run)?$/
+    assert.deepEqual(
+      points.filter((point) => !own.test(point)),
+      [],
+    )
     // A monitor that is killed is an end, and says so.
     const end = driver.exited(spec.id)
     signalProcess(vmmOf(spec.id), 'SIGKILL')
