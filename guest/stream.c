@@ -1,6 +1,7 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ enum {
   CHUNK = 16 * 1024,
   LAST_WORDS_MS = 300, /* A background process may hold the output open after its program ended, */
   LAST_WORDS_BYTES = 2 * 1024 * 1024, /* and may write for ever: its own two pipes hold no more than this. */
+  END_AGAIN_MS = 100,
 };
 
 struct stream {
@@ -35,6 +37,7 @@ struct stream {
   bool tty, is_api, running, timed_out, input_ended, told_end;
   int status;
   int64_t deadline, last_words_at;
+  int64_t end_again_at; /* Of a terminal whose input has ended. */
   uint32_t credit; /* Bytes that the host still takes. */
   uint32_t last_words; /* Bytes since the program ended. */
   uint8_t *message; /* An OPEN that is not whole yet. */
@@ -213,6 +216,31 @@ void stream_open_api(int fd) {
 
 /* Input */
 
+/* Whether a program has not read yet all that the terminal holds for it. */
+static bool terminal_holds_input(int master) {
+  int own = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+  if (own < 0) return false;
+  struct pollfd look = {.fd = own, .events = POLLIN};
+  bool holds = poll(&look, 1, 0) > 0 && look.revents & POLLIN;
+  close(own);
+  return holds;
+}
+
+/*
+ * A terminal is not half closed: its end of file is a character, which ends one read only. It is lost when a program
+ * changes the terminal's mode before it is read, and after half a line it ends just that. So whoever reads is told again.
+ */
+static void end_terminal_input(struct stream *stream) {
+  if (!stream->tty || !stream->running || !stream->input_ended || stream->input_length || stream->in < 0) return;
+  if (now_ms() >= stream->end_again_at) {
+    stream->end_again_at = now_ms() + END_AGAIN_MS;
+    struct termios settings;
+    char end = tcgetattr(stream->in, &settings) == 0 ? (char)settings.c_cc[VEOF] : 4;
+    if (!terminal_holds_input(stream->in)) (void)!write(stream->in, &end, 1);
+  }
+  loop_deadline(stream->end_again_at);
+}
+
 static void write_input(void *context, short events) {
   (void)events;
   struct stream *stream = context;
@@ -235,16 +263,7 @@ static void write_input(void *context, short events) {
     stream->input_length = 0;
   }
   if (written) send_number(F_CREDIT, stream->id, written);
-  if (stream->input_ended && !stream->input_length && stream->in >= 0) {
-    if (stream->tty) { /* A terminal is not half closed: its end of file is a character. */
-      struct termios settings;
-      char end = tcgetattr(stream->in, &settings) == 0 ? (char)settings.c_cc[VEOF] : 4;
-      (void)!write(stream->in, &end, 1);
-      stream->input_ended = false;
-    } else {
-      close_input(stream);
-    }
-  }
+  if (stream->input_ended && !stream->input_length && !stream->tty) close_input(stream);
 }
 
 static void take_data(struct stream *stream, const struct frame *frame) {
@@ -333,6 +352,7 @@ static void end_late(struct stream *stream) {
 
 static void prepare_one(struct stream *stream) {
   end_late(stream);
+  end_terminal_input(stream);
   if (stream->pid && !stream->running) {
     if (finish(stream)) return;
     loop_deadline(stream->last_words_at > now_ms() ? stream->last_words_at : now_ms() + 50);

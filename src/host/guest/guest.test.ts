@@ -258,6 +258,28 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     assert.equal((await process.exited).signal, 0)
   })
 
+  test('the end of input of a terminal is not lost to a program that reads otherwise than the one before', async () => {
+    const heard = await start(['sleep', '60'])
+    const tty = { rows: 24, columns: 80 }
+    // While it sleeps the terminal takes lines; the shell's prompt then takes single keys.
+    const shell = heard.guest.open({ kind: 'program', argv: ['sh'], tty })
+    let text = ''
+    shell.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
+    shell.stdin.write('echo be"-"gun; sleep 0.3; echo do"-"ne\n')
+    for (let i = 0; i < 500 && !text.includes('be-gun'); i++) await systemClock.sleep(10)
+    shell.stdin.end()
+    assert.deepEqual(await shell.exited, { exitCode: 0, signal: 0, timedOut: false, words: '' })
+    assert.match(text, /do-ne/)
+    // One end of file for each program that reads up to it.
+    const argv = ['sh', '-c', 'cat; stty -icanon; stty icanon; cat; echo all read']
+    const readers = heard.guest.open({ kind: 'program', argv, tty })
+    const read = collect(readers.stdout, 1000)
+    readers.stdin.end('one\n')
+    assert.equal((await readers.exited).exitCode, 0)
+    await read.ended
+    assert.match(read.text(), /one[^]*all read/)
+  })
+
   test('files are copied in and out, whole', async () => {
     const heard = await start(['sleep', '60'])
     const content = Buffer.alloc(2_000_000, 'ab\0c')
