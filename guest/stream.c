@@ -367,6 +367,7 @@ static void prepare_one(struct stream *stream) {
 }
 
 void stream_prepare(void) {
+  if (!link_greeted()) stream_end_all(); /* Nobody is there any more for whom they run. */
   for (int i = 0; i < STREAMS_MAX; i++) {
     if (streams[i].id && !streams[i].message) prepare_one(&streams[i]);
   }

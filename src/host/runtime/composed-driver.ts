@@ -77,6 +77,7 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
     },
     signal: async (id, signal) => (await (await find(id))?.signal(id, signal)) ?? false,
     exec: async (id, request) => (await get(id)).exec(id, request),
+    openProgram: async (id, request) => (await get(id)).openProgram(id, request),
     ps: async (id) => (await (await find(id))?.ps(id)) ?? [],
     suspend: async (id) => (await get(id)).suspend(id),
     resume: async (id, netReady) => (await get(id)).resume(id, netReady),

@@ -2,14 +2,24 @@ import { existsSync, readdirSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
+import type { Guest } from '#host/guest/index.ts'
 import type { Logger } from '#sys/log.ts'
 import { killAll, removeEmptyCgroups, setFrozen, useOf } from './cgroup.ts'
 import { clearContainer } from './container-clear.ts'
 import { ContainerPlace } from './container-place.ts'
 import { chooseRuntime, type RuntimeChoice } from './container-probe.ts'
 import { startContainer } from './container-start.ts'
-import type { Driver, ExecRequest, ExecResult, ExitRecord, StartSpec } from './driver.ts'
+import type {
+  Driver,
+  ExecRequest,
+  ExecResult,
+  ExitRecord,
+  Program,
+  ProgramRequest,
+  StartSpec,
+} from './driver.ts'
 import { ExitWatch } from './exit-watch.ts'
+import { openInGuest } from './guest-program.ts'
 import { dialGuest } from './guest-socket.ts'
 import { IdLocks } from './id-locks.ts'
 import { MachineChannel } from './machine-channel.ts'
@@ -259,14 +269,23 @@ class ContainerDriver implements Driver {
   }
 
   async exec(id: string, request: ExecRequest): Promise<ExecResult> {
+    const guest = await this.#guest(id)
+    // As root: with root's home, not that of the machine's own user.
+    return guest.exec({ ...request, env: { HOME: '/root', ...request.env } })
+  }
+
+  async openProgram(id: string, request: ProgramRequest): Promise<Program> {
+    return openInGuest(await this.#guest(id), request)
+  }
+
+  async #guest(id: string): Promise<Guest> {
     const channel = await this.#channel(id)
     if (!channel) throw new Fault('precondition_failed', `machine ${id} is not running`)
     if (this.#place.isFrozen(id)) {
       throw new Fault('precondition_failed', `machine ${id} is suspended; resume it first`)
     }
     await channel.guest.connected(connectTimeoutMs)
-    // As root: with root's home, not that of the machine's own user.
-    return channel.guest.exec({ ...request, env: { HOME: '/root', ...request.env } })
+    return channel.guest
   }
 
   async ps(id: string) {

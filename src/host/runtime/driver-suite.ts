@@ -6,6 +6,7 @@ import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { runOk } from '#sys/process.ts'
 import type { Driver, ExecRequest, StartSpec } from './driver.ts'
+import { programSuite } from './program-suite.ts'
 import { openWorkshop, packing, type Workshop } from './test-support.ts'
 
 export interface SuiteOptions {
@@ -156,6 +157,12 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal(background.stdout, 'done\n')
       assert.equal(background.exitCode, 0)
       await driver.destroy(spec.id)
+    })
+
+    programSuite({
+      driver: () => driver,
+      again: () => options.open(dir()),
+      started: (argv) => started(argv),
     })
 
     test('processes and their listening sockets are listed', async () => {

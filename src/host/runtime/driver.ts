@@ -1,3 +1,5 @@
+import type { Readable, Writable } from 'node:stream'
+import type { TerminalSize } from '#host/guest/index.ts'
 import type { MachineProcess } from '#spec/machine.ts'
 import type { RuntimeKind } from '#spec/runtime.ts'
 
@@ -32,6 +34,11 @@ export interface Driver {
   signal(id: string, signal: NodeJS.Signals): Promise<boolean>
   /** Runs a program inside the running machine. A program that fails or is missing is a result, not an error. */
   exec(id: string, request: ExecRequest): Promise<ExecResult>
+  /**
+   * The same with its streams open, for a terminal or a pipe; resolves when it was asked for. It ends with its deadline, with
+   * `close`, and with this process: nothing of it is left running then.
+   */
+  openProgram(id: string, request: ProgramRequest): Promise<Program>
   /** The processes of a running machine, PID 1 first; empty when nothing runs. */
   ps(id: string): Promise<MachineProcess[]>
   /** Resolves when the machine stands still and, with `snapshot`, its state is whole on the disk and its memory free. */
@@ -166,6 +173,33 @@ export interface ExecResult {
   stderr: string
   timedOut: boolean
 }
+
+export interface ProgramRequest {
+  argv: string[]
+  /** Added to the machine's own environment. */
+  env?: Record<string, string>
+  /** It gets a terminal of this size; stderr is then in stdout. */
+  tty?: TerminalSize
+  timeoutMs: number
+}
+
+/** A program that runs inside a machine. What is not read holds it up. */
+export interface Program {
+  /** Ended, the program reads an end of file; what it still writes comes. */
+  stdin: Writable
+  stdout: Readable
+  stderr: Readable
+  /** Its end, when its output has been pushed. A Fault when it could not begin, was given up, or cannot be heard of any more. */
+  exited: Promise<ProgramEnd>
+  /** To its process group; Ctrl-C of a terminal is a byte of stdin. */
+  signal(signal: NodeJS.Signals): void
+  resize(size: TerminalSize): void
+  /** Gives up: the program and its session are killed. */
+  close(): void
+}
+
+/** As of an `ExecResult`. */
+export type ProgramEnd = Pick<ExecResult, 'exitCode' | 'signal' | 'timedOut'>
 
 export interface MachineStats {
   /** Microseconds of processor time since the start. */

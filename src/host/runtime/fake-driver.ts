@@ -5,8 +5,12 @@ import type {
   ExecRequest,
   ExecResult,
   ExitRecord,
+  Program,
+  ProgramEnd,
+  ProgramRequest,
   StartSpec,
 } from './driver.ts'
+import { PassThrough } from 'node:stream'
 import { Fault } from '#core/fault.ts'
 
 interface FakeMachine {
@@ -33,6 +37,8 @@ export interface FakeDriver extends Driver {
   /** What a signal does: by default every signal ends the machine with 128 + its number. */
   onSignal: (id: string, signal: NodeJS.Signals) => void
   onExec: (id: string, request: ExecRequest) => Promise<ExecResult>
+  /** What an opened program is: by default `cat`. */
+  onOpen: (id: string, request: ProgramRequest) => Program
 }
 
 const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
@@ -48,6 +54,29 @@ export const fakeVms = {
   capabilities: { suspend: 'snapshot', exec: true, isolation: 'vm', volumes: 'disk' },
   probe: { ok: true, note: 'a fake VM', accel: 'kvm' },
 } as const
+
+/** Gives back what it reads, says on stderr which signals and sizes it got, and exits with 0 at the end of its input. */
+function fakeCat(): Program {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()]
+  const ended = Promise.withResolvers<ProgramEnd>()
+  ended.promise.catch(() => {})
+  stdout.on('end', () => {
+    stderr.end()
+    ended.resolve({ exitCode: 0, signal: 0, timedOut: false })
+  })
+  return {
+    stdin: stdout,
+    stdout,
+    stderr,
+    exited: ended.promise,
+    signal: (signal) => void stderr.write(`${signal}\n`),
+    resize: ({ rows, columns }) => void stderr.write(`${rows}x${columns}\n`),
+    close: () => {
+      for (const stream of [stdout, stderr]) stream.destroy()
+      ended.reject(new Fault('timeout', 'the program was given up'))
+    },
+  }
+}
 
 /** A driver in memory, for tests of a machine's life. Machines live as long as the object: hand it to a second host to adopt. */
 export function fakeDriver(
@@ -92,6 +121,7 @@ export function fakeDriver(
       finish(id, { exitCode: 128 + number, signal: number })
     },
     onExec: async () => ({ exitCode: 0, signal: 0, stdout: '', stderr: '', timedOut: false }),
+    onOpen: fakeCat,
     probe: async () => given.probe ?? { ok: true, note: 'a fake: nothing runs' },
     start: async (spec, netReady) => {
       calls.push(`start ${spec.id}`)
@@ -121,6 +151,11 @@ export function fakeDriver(
         return Promise.reject(new Fault('precondition_failed', `machine ${id} does not run`))
       }
       return fake.onExec(id, request)
+    },
+    openProgram: async (id, request) => {
+      calls.push(`open ${id} ${request.argv.join(' ')}`)
+      if (running(id)) return fake.onOpen(id, request)
+      throw new Fault('precondition_failed', `machine ${id} does not run`)
     },
     ps: async (id) => {
       const machine = running(id)

@@ -11,6 +11,8 @@ export type {
   MachineProcess,
   MachineStats,
   MachineVerbs,
+  Program,
+  ProgramRequest,
   StartSpec,
 } from './driver.ts'
 export { fakeDriver, fakeVms, type FakeDriver } from './fake-driver.ts'

@@ -61,7 +61,7 @@ function linesOf(log: string): string[] {
 export const packing = ['--quiet', '--all-root', '--compressor', 'gzip', '--comp-extra', 'level=1']
 
 const applets =
-  'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd ip wget'
+  'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd ip wget stty wc'
 
 async function buildImage(dir: string): Promise<string> {
   const root = join(dir, 'image')

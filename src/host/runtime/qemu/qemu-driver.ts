@@ -10,9 +10,12 @@ import type {
   ExecResult,
   ExitRecord,
   MachineStats,
+  Program,
+  ProgramRequest,
   StartSpec,
 } from '../driver.ts'
 import { ExitWatch } from '../exit-watch.ts'
+import { openInGuest } from '../guest-program.ts'
 import { IdLocks } from '../id-locks.ts'
 import { discard, emptyTrash } from '../machine-folder.ts'
 import type { Accel } from './qemu-args.ts'
@@ -282,6 +285,10 @@ class QemuDriver implements Driver {
     const { guest } = await this.#session(id)
     const env = { HOME: '/root', ...request.env }
     return guest.exec({ ...request, env, user: '' })
+  }
+
+  async openProgram(id: string, request: ProgramRequest): Promise<Program> {
+    return openInGuest((await this.#session(id)).guest, request)
   }
 
   async ps(id: string) {
