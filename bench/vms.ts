@@ -7,8 +7,8 @@ import { makeUpper } from '#host/runtime/qemu/upper-disk.ts'
 import { qemuArgs } from '#host/runtime/qemu/qemu-args.ts'
 import { readVmRecord, vmFolder, vmFolders } from '#host/runtime/qemu/vm-folder.ts'
 import { joinNetwork, leaveNetwork, readNetwork, tap } from '#host/runtime/qemu/vm-network.ts'
-import { rootSizeMbDefault } from '#host/runtime/qemu/vm-start.ts'
 import { openWorkshop } from '#host/runtime/test-support.ts'
+import { rootGbDefault } from '#spec/rootfs.ts'
 import { createLogger } from '#sys/log.ts'
 import { run, runOk } from '#sys/process.ts'
 import { bareVm, untilListens, type BareParts } from './support/bare-vm.ts'
@@ -116,7 +116,7 @@ async function bench(): Promise<void> {
   }
   const results = await inTurns(rounds, {
     bare: async () => {
-      await makeUpper(bare.upperPath, { templates, sizeMb: rootSizeMbDefault, keep: false })
+      await makeUpper(bare.upperPath, { templates, sizeMb: rootGbDefault * 1024, keep: false })
       return bareOnce(bare, (vm) => vm.run(spec, network))
     },
     start: () =>

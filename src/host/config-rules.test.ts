@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { MachineConfig } from '#spec/machine-config.ts'
 import { checkConfig, haltFor } from './config-rules.ts'
 
 test('MCH-35: the request, then the config, then SIGINT and 5 s; 0s in a request names none', () => {
@@ -42,14 +43,32 @@ test('a root of no size that a host could hold, and a runtime that is none, are 
   checkConfig({ image: 'a', rootfs: { size_gb: 20 }, metadata: { hangar_runtime: 'qemu' } })
 })
 
-test('MCH-65: a root that is to be kept over a cold start is refused by name, not rebuilt in silence', () => {
-  for (const wish of ['restart', 'always'] as const) {
-    const guest = { guest: { persist_rootfs: wish } }
-    const said = new RegExp(`"${wish}".*volume`)
-    assert.throws(() => checkConfig({ image: 'a', ...guest }), said)
-    assert.throws(() => checkConfig({ image: 'a', rootfs: { persist: wish } }), said)
+test('a file system is no larger than the disk that it is in', () => {
+  const sized = (rootfs: NonNullable<MachineConfig['rootfs']>) =>
+    checkConfig({ image: 'a', rootfs })
+  sized({ size_gb: 4, fs_size_gb: 4 })
+  sized({ fs_size_gb: 20 })
+  assert.throws(
+    () => sized({ size_gb: 4, fs_size_gb: 5 }),
+    /fs_size_gb is 5.* more than rootfs.size_gb, 4/,
+  )
+  assert.throws(() => sized({ fs_size_gb: 101 }), /rootfs\.fs_size_gb must be 1 to 100/)
+})
+
+test('MCH-65: a root is kept by its name of today or that of before, and not by two that differ', () => {
+  const checked = (older: string | null, newer: string | null) =>
+    checkConfig({
+      image: 'a',
+      guest: { persist_rootfs: older as 'never' },
+      rootfs: { persist: newer as 'never' },
+    })
+  for (const wish of ['never', 'restart', 'always', '', null]) {
+    checked(wish, wish)
+    checked(null, wish)
+    checked(wish, '')
   }
-  for (const wish of ['never', '', null] as const) {
-    checkConfig({ image: 'a', guest: { persist_rootfs: wish }, rootfs: { persist: wish } })
-  }
+  assert.throws(
+    () => checked('always', 'never'),
+    /rootfs.persist is "never" and guest.persist_rootfs, its older name, is "always"/,
+  )
 })

@@ -3,12 +3,10 @@ import { limits } from '#core/limits.ts'
 import { wireDurationMs } from '#core/units.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
+import { rootGbOf, rootPersistOf } from '#spec/rootfs.ts'
 import { runtimeMetadataKey, runtimeWishSchema } from '#spec/runtime.ts'
 import { decodeFile } from './hooks/files.ts'
 import type { Halt } from './machine-life.ts'
-
-/** What a machine may write to its root; the file is sparse. */
-const rootGbMax = 100
 
 const invalid = (message: string) => new Fault('invalid', message)
 
@@ -33,29 +31,12 @@ export function checkConfig(config: MachineConfig): void {
     }
     if (!check.port && !config.services?.length) throw invalid(`checks.${name} needs a port`)
   }
-  const rootGb = config.rootfs?.size_gb ?? 0
-  if (rootGb < 0 || rootGb > rootGbMax) {
-    throw invalid(`rootfs.size_gb must be 1 to ${rootGbMax}, or absent; it is ${rootGb}`)
-  }
-  checkRootWish(config)
+  rootGbOf(config)
+  rootPersistOf(config)
   checkRuntimeWish(config.metadata?.[runtimeMetadataKey])
   const keys = Object.keys(config.metadata ?? {}).length
   if (keys > limits.metadataKeysMax) {
     throw invalid(`a machine has at most ${limits.metadataKeysMax} metadata keys, not ${keys}`)
-  }
-}
-
-/** MCH-65: every start builds the root anew. To say yes and lose what was to be kept would be worse than a no. */
-function checkRootWish({ guest, rootfs }: MachineConfig): void {
-  const wishes = {
-    'guest.persist_rootfs': guest?.persist_rootfs,
-    'rootfs.persist': rootfs?.persist,
-  }
-  for (const [key, wish] of Object.entries(wishes)) {
-    if (!wish || wish === 'never') continue
-    throw invalid(
-      `${key} is "${wish}", which this cloud does not offer: each start builds the root anew. Leave it out, and put what must stay on a volume`,
-    )
   }
 }
 

@@ -1,6 +1,7 @@
 import { messageOf } from '#core/fault.ts'
 import { announce, apply, type Agent } from './agent.ts'
 import { haltFor } from './config-rules.ts'
+import { keepsRoot } from './kept-root.ts'
 import { workOf } from './machine-life.ts'
 import { restsOnDisk } from './runtime-choice.ts'
 import { operate } from './work.ts'
@@ -32,7 +33,9 @@ export async function takeDown(agent: Agent): Promise<void> {
     // Its memory is on the disk, and its volume stays as that memory knows it.
     if (restsOnDisk(agent, record)) continue
     // A frozen machine keeps nothing over a host that is down.
-    if (record.life.state === 'suspended') await agent.driver.destroy(id)
+    if (record.life.state === 'suspended') {
+      await agent.driver.destroy(id, { keepRoot: keepsRoot(record) })
+    }
     for (const mount of record.config.mounts ?? []) {
       if (mount.volume) await agent.volumes.unmount(mount.volume)
     }

@@ -20,8 +20,8 @@ const events: LifeEvent[] = [
   { type: 'restart', halt },
   { type: 'exited', restartInMs: null },
   { type: 'exited', restartInMs: 500 },
-  { type: 'update', halt, launch: true },
-  { type: 'update', halt, launch: false },
+  { type: 'update', halt, launch: true, newRoot: true },
+  { type: 'update', halt, launch: false, newRoot: false },
   { type: 'destroy' },
   { type: 'kill' },
   { type: 'removed' },
@@ -95,10 +95,10 @@ test('no sequence of events shows a transition outside MCH-12, and illegal event
 
 test('the outcome of a halt follows what was recorded before it', () => {
   const started = { ...newLife('start'), state: 'started' as const }
-  const updating = step(started, { type: 'update', halt, launch: true }, 0).life
+  const updating = step(started, { type: 'update', halt, launch: true, newRoot: true }, 0).life
   assert.equal(updating.returning, true)
   assert.equal(step(updating, { type: 'halted' }, 0).life.state, 'starting')
-  const parked = step(started, { type: 'update', halt, launch: false }, 0).life
+  const parked = step(started, { type: 'update', halt, launch: false, newRoot: false }, 0).life
   assert.equal(step(parked, { type: 'halted' }, 0).life.state, 'stopped')
 })
 
@@ -109,6 +109,18 @@ test('a restart by policy keeps its moment, and a stop during the wait is sticky
   assert.equal(waiting.startAt, 1700)
   const stopped = step(step(waiting, { type: 'stop', halt }, 0).life, { type: 'halted' }, 0).life
   assert.deepEqual([stopped.state, stopped.startAt, stopped.returning], ['stopped', null, false])
+})
+
+test('MCH-65: an update that ends the root is remembered until something of it has run', () => {
+  const started = { ...newLife('start'), state: 'started' as const }
+  const parked = { halt, launch: false }
+  const ended = step(started, { type: 'update', ...parked, newRoot: true }, 0).life
+  const stopped = step(ended, { type: 'halted' }, 0).life
+  const again = step(stopped, { type: 'update', ...parked, newRoot: false }, 0).life
+  const starting = step(step(again, { type: 'halted' }, 0).life, { type: 'start' }, 0).life
+  const failed = step(starting, { type: 'launch_failed' }, 0).life
+  assert.deepEqual([starting.newRoot, failed.newRoot], [true, true])
+  assert.equal(step(starting, { type: 'ran' }, 0).life.newRoot, false)
 })
 
 test('a suspended machine resumes, a stopped one boots', () => {

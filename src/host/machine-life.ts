@@ -102,6 +102,8 @@ export interface Life {
   halt: Halt | null
   /** Thaw what is in memory instead of a cold start. */
   resume: boolean
+  /** An update ended the root: the next start builds it anew, though it is one that starts keep. Absent is false. */
+  newRoot?: boolean
   /** The restart waits until then; milliseconds since the epoch. */
   startAt: number | null
   /** In the middle of an update or restart, until it is ready for traffic again. */
@@ -113,7 +115,7 @@ export type LifeEvent =
   | { type: 'suspend' | 'suspended' | 'destroy' | 'kill' | 'removed' }
   | { type: 'stop' | 'restart' | 'suspend_failed'; halt: Halt }
   | { type: 'exited'; restartInMs: number | null }
-  | { type: 'update'; halt: Halt; launch: boolean }
+  | { type: 'update'; halt: Halt; launch: boolean; newRoot: boolean }
 
 export type Work = 'launch' | 'halt' | 'suspend' | 'remove'
 export type Effect = { type: 'work'; work: Work } | { type: 'announce' }
@@ -163,6 +165,7 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
         after: event.launch ? 'start' : 'rest',
         halt: event.halt,
         resume: false,
+        newRoot: life.newRoot === true || event.newRoot,
         startAt: null,
         returning: event.launch,
       }
@@ -175,7 +178,7 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
     case 'halted':
       return { halt: null, startAt: null }
     case 'ran':
-      return { resume: false }
+      return { resume: false, newRoot: false }
     default:
       return {}
   }

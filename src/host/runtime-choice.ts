@@ -4,14 +4,19 @@ import type { MachineConfig } from '#spec/machine-config.ts'
 import { runtimeWishOf, type MachineRuntime, type RuntimeKind } from '#spec/runtime.ts'
 import type { DriverCapabilities } from '#host/runtime/index.ts'
 import { commit, type Agent } from './agent.ts'
+import { keptRootIn, requireSameRuntime } from './kept-root.ts'
 import type { MachineRecord } from './store/index.ts'
 
 /**
  * What the machine runs in from its next start, written down before it is started: a process that runs is found by it.
- * @throws Fault `native_failed` when what was asked for cannot work here; a weaker wall is never taken instead
+ * Where nothing is asked for, a machine that keeps its root stays where that is.
+ * @throws Fault `native_failed` when what was asked for cannot work here; a weaker wall is never taken instead. Fault
+ * `invalid` when it would leave its root behind
  */
 export async function settleRuntime(agent: Agent, id: string): Promise<MachineRecord> {
-  const kind = await agent.runtimes.choose(runtimeWishOf(agent.store.machines.get(id).config))
+  const before = agent.store.machines.get(id)
+  requireSameRuntime(before)
+  const kind = await agent.runtimes.choose(keptRootIn(before) ?? runtimeWishOf(before.config))
   const accel = agent.runtimes.verdict(kind)?.accel ?? null
   // Read again: the choice may have waited for a guest to boot.
   const record = agent.store.machines.get(id)
@@ -35,7 +40,7 @@ const mightRun = ['created', 'stopped', 'failed']
 
 /** Which wall a machine is behind; of one that rests, behind which its next start puts it. Undefined until that is known. */
 export function presentRuntime(agent: Agent, record: MachineRecord): MachineRuntime | undefined {
-  const next = agent.runtimes.expect(runtimeWishOf(record.config))
+  const next = keptRootIn(record) ?? agent.runtimes.expect(runtimeWishOf(record.config))
   const kind = mightRun.includes(record.life.state) ? next : kindOf(record)
   if (!kind) return undefined
   const { isolation } = agent.runtimes.capabilities(kind)

@@ -156,6 +156,8 @@ export interface TestHost {
     headers?: Record<string, string>,
   ): Promise<T>
   url: string
+  /** What it was opened with, to open another over the same. */
+  given: Parameters<typeof openTestHost>[1]
   /** The process ends without a word, as with kill -9; what runs keeps running. */
   crash(): void
   /** A new process over the same folder and the same running machines. */
@@ -244,6 +246,7 @@ export async function openTestHost(
         ...(body === undefined ? {} : { body }),
       }),
     url,
+    given: kept,
     crash,
     reopen: async () => {
       crash()

@@ -5,6 +5,7 @@ import type { MachineConfig } from '#spec/machine-config.ts'
 import { apply, type Agent } from './agent.ts'
 import { checkConfig, haltFor } from './config-rules.ts'
 import { requireSecretsVersion } from './create.ts'
+import { checkKeptRoot, endsRoot } from './kept-root.ts'
 import { requireLease } from './leases.ts'
 import type { Halt } from './machine-life.ts'
 import type { MachineRecord } from './store/index.ts'
@@ -61,6 +62,7 @@ export async function updateMachine(
   requireVersion(before, input.current_version)
   requireSameVolume(before, input.config)
   checkConfig(input.config)
+  checkKeptRoot(before, input.config)
   requireSecretsVersion(agent, { ...request, app: before.app })
   const image = await imageFor(agent, before, input.config.image)
   await agent.images.ensure(image)
@@ -68,6 +70,7 @@ export async function updateMachine(
     const record = agent.store.machines.get(id)
     requireLease(agent, id, by.nonce)
     requireVersion(record, input.current_version)
+    checkKeptRoot(record, input.config)
     return beginUpdate(agent, record, { by, request, image })
   }
   return operate(agent, id, begin, 'soft')
@@ -101,7 +104,7 @@ function beginUpdate(
     return apply(
       agent,
       record,
-      { type: 'update', halt, launch },
+      { type: 'update', halt, launch, newRoot: endsRoot(record.config, config) },
       {
         patch: {
           instanceId,

@@ -8,6 +8,7 @@ import { apply, commit, refuseToMake, type Agent, type NewEvent, type Source } f
 import { checkCapacity } from './capacity.ts'
 import { splitWords } from './command.ts'
 import { checkRuntimeWish, haltFor } from './config-rules.ts'
+import { requireSameRuntime } from './kept-root.ts'
 import { requireLease } from './leases.ts'
 import { workOf, type Halt } from './machine-life.ts'
 import { capabilitiesOf, restsOnDisk, suspendHindrance } from './runtime-choice.ts'
@@ -244,5 +245,7 @@ export function setMetadata(
       `a machine has at most ${limits.metadataKeysMax} metadata keys`,
     )
   }
-  commit(agent, record, { patch: { config: { ...record.config, metadata } } })
+  const config = { ...record.config, metadata }
+  if (entry.key === runtimeMetadataKey) requireSameRuntime({ ...record, config })
+  commit(agent, record, { patch: { config } })
 }

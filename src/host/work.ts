@@ -4,6 +4,7 @@ import { apply, commit, type Agent, type Change } from './agent.ts'
 import { drain } from './drain.ts'
 import { exitLine } from './exit-words.ts'
 import { clearUp, prepareAndStart } from './hooks/index.ts'
+import { keepsRoot } from './kept-root.ts'
 import { workOf, type Halt, type LifeEvent, type Work } from './machine-life.ts'
 import { endRun, exitNews, superviseRun } from './run.ts'
 import { resumeMachine, sayLost } from './resume.ts'
@@ -117,7 +118,10 @@ async function launchOnce(
     if (ip4 !== undefined) return { ip4, resumed: true }
   } else if (resume) sayLost(agent, record, 'what it had in memory is gone')
   const settled = await settleRuntime(agent, id)
-  const { net } = await prepareAndStart(agent, settled, { signal, keepRoot: resume })
+  const { net } = await prepareAndStart(agent, settled, {
+    signal,
+    keepRoot: resume || keepsRoot(record),
+  })
   return { ip4: net?.ip4 ?? record.ip4, resumed: false }
 }
 
@@ -224,7 +228,7 @@ async function bringDown(
   const killed = await within(killGraceMs)
   if (killed) return killed
   // Not even SIGKILL: the driver takes everything down that belongs to it.
-  await driver.destroy(id)
+  await driver.destroy(id, { keepRoot: true }) // Whether it stays is decided when it is cleared up behind.
   const error = 'it did not end after SIGKILL and was removed'
   return { exitCode: 137, signal: 9, oomKilled: false, at: agent.clock.now(), error }
 }

@@ -171,6 +171,7 @@ export const machineConfigSchema = z.looseObject({
   rootfs: optional(
     z.looseObject({
       size_gb: optional(z.int()),
+      fs_size_gb: optional(z.int()),
       persist: optional(z.enum(['never', 'restart', 'always', ''])),
     }),
   ),

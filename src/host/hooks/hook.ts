@@ -14,7 +14,7 @@ export interface Launch {
   net?: Attachment
   /** Resolves when the namespace that `net` names is there. */
   netReady?: Promise<unknown>
-  /** After a lost snapshot what the machine wrote to its root stays (MCH-42). */
+  /** What the machine wrote to its root stays: after a lost snapshot (MCH-42), or because it asks for that (MCH-65). */
   keepRoot: boolean
   mounts: MachineMount[]
   files: MachineFile[]

@@ -87,12 +87,12 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
     },
     grow: async (id, source) => (await (await find(id))?.grow?.(id, source)) ?? true,
     stats: async (id) => (await find(id))?.stats(id),
-    async destroy(id) {
+    async destroy(id, options) {
       const known = await ownersNow()
       const driver = known.get(id)
       // What no driver knows may still have left a trace.
-      for (const one of driver ? [driver] : Object.values(drivers)) await one.destroy(id)
-      known.delete(id)
+      for (const one of driver ? [driver] : Object.values(drivers)) await one.destroy(id, options)
+      if (!options?.keepRoot) known.delete(id)
     },
     async releaseImages() {
       for (const [, driver] of all) await driver.releaseImages()

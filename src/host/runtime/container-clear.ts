@@ -10,9 +10,13 @@ import { processesNaming } from './processes.ts'
 
 /**
  * Kills what runs of a machine and removes its mounts, its cgroup and the runtime's state, whatever step its start had
- * reached; the record and the end stay. A Fault (`native_failed`) when the kernel does not let go.
+ * reached; the record and the end stay, with `keepRoot` what it wrote to its root too. A Fault (`native_failed`) when the kernel does not let go.
  */
-export async function clearContainer(place: ContainerPlace, id: string): Promise<void> {
+export async function clearContainer(
+  place: ContainerPlace,
+  id: string,
+  options: { keepRoot: boolean },
+): Promise<void> {
   const at = place.folder(id)
   const record = readRecord(at)
   if (!record && !existsSync(at.dir)) return
@@ -24,7 +28,9 @@ export async function clearContainer(place: ContainerPlace, id: string): Promise
   if (thisBoot && record?.container) signalProcess(record.container, 'SIGKILL')
   await unmount(at.root)
   removeState(place.folders, id)
-  for (const path of [at.upper, at.work, at.bundle]) discard(place.folders, path)
+  // The work folder is the kernel's own: it says that an overlay without syncs was here, and may not be used again.
+  for (const path of [at.work, at.bundle]) discard(place.folders, path)
+  if (!options.keepRoot) discard(place.folders, at.upper)
 }
 
 /** A start that was cut short may have left a runtime still at work. */

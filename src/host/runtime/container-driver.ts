@@ -26,6 +26,7 @@ import { MachineChannel } from './machine-channel.ts'
 import {
   discard,
   emptyTrash,
+  keepOnly,
   readEnd,
   readRecord,
   writeEnd,
@@ -72,6 +73,7 @@ class ContainerDriver implements Driver {
     exec: true,
     isolation: 'container',
     volumes: 'folder',
+    rootSize: false,
   } as const
   readonly #log: Logger
   readonly #place: ContainerPlace
@@ -116,7 +118,7 @@ class ContainerDriver implements Driver {
     await this.#locks.run(spec.id, async () => {
       this.#starting++
       try {
-        await this.#clear(spec.id)
+        await this.#clear(spec.id, { keepRoot: spec.keepRoot === true })
         const stepsMs = await startContainer({
           place: this.#place,
           spec,
@@ -128,7 +130,8 @@ class ContainerDriver implements Driver {
         })
         this.#log.debug({ id: spec.id, stepsMs }, 'container started')
       } catch (error) {
-        await this.#forget(spec.id)
+        // A root that was to be kept is there for the next try.
+        await this.#forget(spec.id, { keepRoot: spec.keepRoot === true })
         throw error
       } finally {
         this.#starting--
@@ -136,14 +139,16 @@ class ContainerDriver implements Driver {
     })
   }
 
-  async #clear(id: string): Promise<void> {
+  async #clear(id: string, options: { keepRoot: boolean }): Promise<void> {
     this.#letGo(id)
-    await clearContainer(this.#place, id)
+    await clearContainer(this.#place, id, options)
   }
 
-  async #forget(id: string): Promise<void> {
-    await this.#clear(id)
-    discard(this.#place.folders, this.#place.folder(id).dir)
+  async #forget(id: string, options: { keepRoot: boolean }): Promise<void> {
+    await this.#clear(id, options)
+    const { dir, upper } = this.#place.folder(id)
+    if (options.keepRoot) keepOnly(this.#place.folders, dir, upper)
+    else discard(this.#place.folders, dir)
   }
 
   recover(id: string): Promise<'running' | ExitRecord | undefined> {
@@ -152,7 +157,9 @@ class ContainerDriver implements Driver {
       if (record && (await this.#adopt(record))) return 'running'
       const end = await this.#settle(id)
       if (end) return end
-      await this.#forget(id) // A start that was cut short.
+      // A start that was cut short, or nothing but a root that is kept.
+      const keepRoot = readRecord(this.#place.folder(id))?.lastingRoot ?? true
+      await this.#forget(id, { keepRoot })
       return undefined
     })
   }
@@ -250,7 +257,7 @@ class ContainerDriver implements Driver {
 
   /** Gives back what an ended machine held; its records stay. Does nothing to a machine that was started again. */
   async #release(id: string): Promise<void> {
-    if (existsSync(this.#place.folder(id).endFile)) await this.#clear(id)
+    if (existsSync(this.#place.folder(id).endFile)) await this.#clear(id, { keepRoot: true })
   }
 
   /** A hung PID 1 passes nothing on: SIGKILL reaches the machine all the same, by its control group. */
@@ -323,13 +330,13 @@ class ContainerDriver implements Driver {
     return { ...use, memoryMaxBytes: record.memoryMb * 1024 * 1024, processes }
   }
 
-  async destroy(id: string): Promise<void> {
+  async destroy(id: string, { keepRoot = false } = {}): Promise<void> {
     await this.#locks.run(id, async () => {
       const killed = this.#place.running(id)
       const now = systemClock.now()
       const error = killed ? { error: 'the machine was destroyed' } : {}
       const end = readEnd(this.#place.folder(id))
-      await this.#forget(id)
+      await this.#forget(id, { keepRoot })
       this.#watch.tell(id, end ?? { exitCode: 137, signal: 9, oomKilled: false, at: now, ...error })
     })
     await this.releaseImages()
@@ -343,12 +350,12 @@ class ContainerDriver implements Driver {
   async #removeUnused(): Promise<void> {
     const { folders, cgroups, cgroupParent } = this.#place
     const ids = await this.list()
-    const images = ids.map((id) => readRecord(this.#place.folder(id))?.squashfsPath)
-    const wanted = [...images, ...this.#keepImages()]
-    const named = wanted.flatMap((path) => (path ? [imageMountPath(folders, path)] : []))
+    const records = ids.flatMap((id) => readRecord(this.#place.folder(id)) ?? [])
+    const wanted = [...records.map((record) => record.squashfsPath), ...this.#keepImages()]
+    const named = wanted.map((path) => imageMountPath(folders, path))
     if (this.#starting > 0) return // A start may have mounted an image and not yet used it.
     await unmountUnusedImages(folders, new Set(named))
-    if (ids.length === 0) removeEmptyCgroups(cgroups, cgroupParent)
+    if (records.length === 0) removeEmptyCgroups(cgroups, cgroupParent)
   }
 
   async list(): Promise<string[]> {

@@ -45,7 +45,6 @@ export async function startContainer(start: ContainerStart): Promise<string> {
   const { place, spec, runtime } = start
   const at = place.folder(spec.id)
   const steps = stopwatch()
-  makeFolders(at)
   const record: MachineRecord = {
     id: spec.id,
     instanceId: spec.instanceId,
@@ -53,14 +52,15 @@ export async function startContainer(start: ContainerStart): Promise<string> {
     runtime,
     protocol: protocolVersion,
     logFile: spec.logFile,
+    lastingRoot: spec.lastingRoot === true,
     started: false,
     squashfsPath: spec.squashfsPath,
     memoryMb: spec.limits.memoryMb,
   }
-  writeRecord(at, record)
+  makeFolders(at, record)
   const image = await start.mountImage()
   steps.mark('image')
-  await mountRoot(at, image)
+  await mountRoot(at, image, { lasting: spec.lastingRoot === true })
   steps.mark('overlay')
   const prepared = prepareRoot(spec, at.root)
   writeBundle(start, prepared.volumes)

@@ -106,6 +106,46 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal(await read('log'), 'run\nrun\n')
     })
 
+    test('MCH-65: a root that is kept is there over ends, stops and kills, another image too, until it is not kept', async () => {
+      const script = 'echo run >> /root/log; cat /root/log; cat /marker 2>/dev/null; exec sleep 600'
+      const lasting = { keepRoot: true, lastingRoot: true }
+      const spec = shop.spec(['sh', '-c', script], lasting)
+      const runs = async (count: number, given: Partial<StartSpec> = {}) => {
+        const before = shop.outputOf(spec)
+        await driver.start({ ...spec, ...given })
+        const wanted = [...before, ...Array.from({ length: count }, () => 'run')]
+        while (shop.outputOf(spec).length < wanted.length) await systemClock.sleep(10)
+        assert.deepEqual(shop.outputOf(spec).slice(0, wanted.length), wanted)
+        await exec(spec, ['sync'])
+      }
+      await runs(1)
+      await driver.signal(spec.id, 'SIGKILL') // As an end by itself: what it held is given back, and its root stays.
+      await driver.exited(spec.id)
+      await runs(2)
+      await driver.destroy(spec.id, { keepRoot: true })
+      assert.equal(await driver.recover(spec.id), undefined)
+      await assert.rejects(driver.exited(spec.id), /no machine/)
+      assert.ok((await driver.list()).includes(spec.id))
+      driver.close()
+      driver = options.open(dir())
+      assert.equal(await driver.recover(spec.id), undefined)
+      // Over a running one, and with a start in between that fails.
+      await runs(3)
+      await assert.rejects(
+        driver.start({ ...spec, argv: ['sh'], user: 'ghost' }),
+        /no user "ghost"/,
+      )
+      await driver.destroy(spec.id, { keepRoot: true })
+      const squashfsPath = await shop.secondImage()
+      await runs(4, { squashfsPath })
+      while (shop.outputOf(spec).at(-1) !== 'second') await systemClock.sleep(10)
+      await runs(1, { keepRoot: false })
+      await driver.destroy(spec.id)
+      assert.ok(!(await driver.list()).includes(spec.id))
+      await runs(1)
+      await driver.destroy(spec.id)
+    })
+
     test('a missing command or user is said before anything runs', async () => {
       const missing = shop.spec(['no-such-program'])
       await assert.rejects(driver.start(missing), (error) => {

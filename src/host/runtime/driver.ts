@@ -15,8 +15,8 @@ export interface Driver {
   /** Really runs something, so that a yes can be believed; what did not work is tried anew. Never throws. */
   probe(): Promise<DriverProbe>
   /**
-   * Builds the root anew (MCH-65) and starts the machine's command; resolves when its process runs. A machine that runs
-   * already, or what is left of it, is destroyed first. A Fault (`invalid`) when the image lacks the command or the user.
+   * Builds the root anew unless the spec says to keep it (MCH-65) and starts the machine's command; resolves when its
+   * process runs. A machine that runs already, or what is left of it, is destroyed first. A Fault (`invalid`) when the image lacks the command or the user.
    * Nothing runs before `netReady` resolves: then the namespace is there. What it rejects with fails the start.
    */
   start(spec: StartSpec, netReady?: Promise<unknown>): Promise<void>
@@ -57,8 +57,11 @@ export interface Driver {
   grow?(id: string, source: string): Promise<boolean>
   /** Undefined when the machine does not run. */
   stats(id: string): Promise<MachineStats | undefined>
-  /** Kills what runs and removes mounts, cgroup and records. The log file stays: it belongs to the host's logs. */
-  destroy(id: string): Promise<void>
+  /**
+   * Kills what runs and removes mounts, cgroup and records. The log file stays: it belongs to the host's logs. With
+   * `keepRoot` stays what the machine wrote to its root: nothing else is known of it, and `list` still names it.
+   */
+  destroy(id: string, options?: { keepRoot?: boolean }): Promise<void>
   /** Lets go of images that no machine runs and that the host does not want kept; `destroy` does it too. */
   releaseImages(): Promise<void>
   /** Lets go of the channels to all machines, as the end of this process would: they run on, for the next driver. */
@@ -78,6 +81,8 @@ export interface DriverCapabilities {
   isolation: 'vm' | 'container' | 'none'
   /** What the source of a mount is: a folder that the host mounted, or the file that is the disk. */
   volumes: 'folder' | 'disk'
+  /** Whether a machine has to keep to `rootSizeMb`; otherwise it may fill the disk of its host. */
+  rootSize: boolean
 }
 
 export interface DriverProbe {
@@ -93,9 +98,11 @@ export interface StartSpec {
   instanceId: string
   /** Which of a host's drivers, where it has several; a driver alone takes every spec. */
   runtime?: RuntimeKind
-  /** What the machine wrote to its root before is kept, if it is still there: after a lost snapshot (MCH-42, MCH-65). */
+  /** What the machine wrote to its root before is kept, if it is still there (MCH-42, MCH-65): over any image. */
   keepRoot?: boolean
-  /** How much the machine can write to its root, in MiB; what a driver cannot hold to it does not. */
+  /** What it writes now is to outlive its process: what it syncs is on the disk, and a start cut short does not take it. */
+  lastingRoot?: boolean
+  /** How much the machine can write to its root, in MiB: `DriverCapabilities.rootSize`. A root that is kept grows to it, and never shrinks. */
   rootSizeMb?: number
   /** The image's root, read-only. Shared by all machines of a digest. */
   squashfsPath: string

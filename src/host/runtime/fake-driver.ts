@@ -23,6 +23,8 @@ interface FakeMachine {
 export interface FakeDriver extends Driver {
   /** Every verb that changed something, in order: `start ID`, `signal ID SIGTERM`, `destroy ID`. */
   readonly calls: string[]
+  /** The id of each machine whose root is there. */
+  readonly roots: ReadonlySet<string>
   /** The spec of the last start of a machine. */
   spec(id: string): StartSpec | undefined
   /** Ends a running machine, as its process would. */
@@ -51,7 +53,13 @@ const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
 
 /** What a driver of VMs says of itself. */
 export const fakeVms = {
-  capabilities: { suspend: 'snapshot', exec: true, isolation: 'vm', volumes: 'disk' },
+  capabilities: {
+    suspend: 'snapshot',
+    exec: true,
+    isolation: 'vm',
+    volumes: 'disk',
+    rootSize: true,
+  },
   probe: { ok: true, note: 'a fake VM', accel: 'kvm' },
 } as const
 
@@ -83,6 +91,7 @@ export function fakeDriver(
   given: { capabilities?: DriverCapabilities; probe?: DriverProbe } = {},
 ): FakeDriver {
   const machines = new Map<string, FakeMachine>()
+  const roots = new Set<string>()
   const calls: string[] = []
   const errors: { start?: Error; suspend?: Error; resume?: Error } = {}
   const failing = (verb: keyof typeof errors) => {
@@ -107,8 +116,10 @@ export function fakeDriver(
       exec: true,
       isolation: 'none',
       volumes: 'folder',
+      rootSize: false,
     },
     calls,
+    roots,
     spec: (id) => machines.get(id)?.spec,
     finish,
     failNextStart: (error) => void (errors.start = error),
@@ -128,6 +139,7 @@ export function fakeDriver(
       await netReady
       failing('start')
       finish(spec.id, { exitCode: 137, signal: 9 })
+      roots.add(spec.id)
       machines.set(spec.id, { spec, record: undefined, suspended: false, waiting: [] })
     },
     recover: async (id) => (running(id) ? 'running' : machines.get(id)?.record),
@@ -184,14 +196,15 @@ export function fakeDriver(
       const memoryMaxBytes = machine.spec.limits.memoryMb * 1024 * 1024
       return { cpuUsec: 0, memoryBytes: 0, memoryMaxBytes, processes: 1 }
     },
-    destroy: async (id) => {
+    destroy: async (id, { keepRoot = false } = {}) => {
       calls.push(`destroy ${id}`)
       finish(id, { exitCode: 137, signal: 9 })
       machines.delete(id)
+      if (!keepRoot) roots.delete(id)
     },
     releaseImages: async () => {},
     close: () => {},
-    list: async () => [...machines.keys()],
+    list: async () => [...new Set([...machines.keys(), ...roots])],
   }
   return fake
 }

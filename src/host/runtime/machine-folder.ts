@@ -1,4 +1,12 @@
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -73,6 +81,8 @@ const recordSchema = z.object({
   logFile: z.string().default(''),
   /** The guest protocol that its PID 1 speaks; a machine of an older Hangar has none, and nobody can talk to it. */
   protocol: z.int().optional(),
+  /** What it writes to its root is for its next start too. */
+  lastingRoot: z.boolean().default(false),
   /** PID 1. */
   container: identitySchema.optional(),
   started: z.boolean(),
@@ -129,14 +139,26 @@ export function emptyTrash(folders: { trash: string }): void {
   }
 }
 
-/** Makes the folders of a start. The upper and work folders are new: the root is the image's again (MCH-65). */
-export function makeFolders(at: MachineFolder): void {
-  mkdirSync(at.bundle, { recursive: true, mode: 0o700 })
-  mkdirSync(at.upper, { mode: 0o755 })
-  mkdirSync(at.work, { mode: 0o700 })
-  mkdirSync(at.root, { recursive: true, mode: 0o755 })
+/** Writes a start down and makes its folders. Without an upper one that was kept, the root is the image's again (MCH-65). */
+export function makeFolders(at: MachineFolder, record: MachineRecord): void {
+  mkdirSync(at.dir, { recursive: true, mode: 0o700 })
   removeFile(at.endFile)
   removeFile(at.placeFile)
+  // A folder without a record is a root that was kept.
+  writeRecord(at, record)
+  mkdirSync(at.bundle, { mode: 0o700 })
+  mkdirSync(at.upper, { recursive: true, mode: 0o755 })
+  mkdirSync(at.work, { mode: 0o700 })
+  mkdirSync(at.root, { recursive: true, mode: 0o755 })
+}
+
+/** Removes all that one machine has on disk but what it wrote to its root. */
+export function keepOnly(folders: { trash: string }, dir: string, root: string): void {
+  if (!existsSync(root)) return discard(folders, dir)
+  for (const name of readdirSync(dir)) {
+    const path = join(dir, name)
+    if (path !== root) discard(folders, path)
+  }
 }
 
 export function removeState(folders: RuntimeFolders, id: string): void {

@@ -57,12 +57,19 @@ export async function mountImage(folders: RuntimeFolders, squashfsPath: string):
 }
 
 /**
- * The writable root of a machine over its image. `volatile`: the root does not outlive the machine, so nothing in it is
- * worth a sync; without it an unmount writes the whole disk's dirty pages out.
+ * The writable root of a machine over its image. `volatile`, unless it is `lasting`: the root does not outlive the
+ * machine, so nothing in it is worth a sync; without it an unmount writes the whole disk's dirty pages out. What is kept
+ * may lie over another image the next time, so nothing in it may refer to files of this one.
  */
-export async function mountRoot(at: MachineFolder, imageMount: string): Promise<void> {
-  const options = `lowerdir=${imageMount},upperdir=${at.upper},workdir=${at.work},volatile`
-  await mount(['-n', '-i', '-t', 'overlay', '-o', options, 'overlay', at.root], `root ${at.root}`)
+export async function mountRoot(
+  at: MachineFolder,
+  imageMount: string,
+  { lasting }: { lasting: boolean },
+): Promise<void> {
+  const folders = `lowerdir=${imageMount},upperdir=${at.upper},workdir=${at.work}`
+  const manner = lasting ? 'redirect_dir=off,metacopy=off,index=off' : 'volatile'
+  const args = ['-n', '-i', '-t', 'overlay', '-o', `${folders},${manner}`, 'overlay', at.root]
+  await mount(args, `root ${at.root}`)
 }
 
 /** Unmounts the images that no root lies over and no record names. */

@@ -38,6 +38,7 @@ const nothing: DriverCapabilities = {
   exec: false,
   isolation: 'none',
   volumes: 'folder',
+  rootSize: false,
 }
 
 /** How long a start waits to learn whether a VM boots here. */

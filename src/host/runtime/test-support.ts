@@ -26,6 +26,10 @@ export interface Workshop {
   volume(kind: DriverCapabilities['volumes']): Promise<TestVolume>
   /** The output of a machine, without the prefixes of its log's lines. */
   output(spec: StartSpec): string
+  /** The same in lines. */
+  outputOf(spec: StartSpec): string[]
+  /** Another image: the same, and a file `/marker` that says `second`. */
+  secondImage(): Promise<string>
   close(): Promise<void>
 }
 
@@ -63,8 +67,8 @@ export const packing = ['--quiet', '--all-root', '--compressor', 'gzip', '--comp
 const applets =
   'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd ip wget stty wc'
 
-async function buildImage(dir: string): Promise<string> {
-  const root = join(dir, 'image')
+async function buildImage(dir: string, name = 'image'): Promise<string> {
+  const root = join(dir, name)
   for (const folder of ['bin', 'etc', 'proc', 'sys', 'dev', 'tmp', 'root']) {
     mkdirSync(join(root, folder), { recursive: true })
   }
@@ -79,7 +83,8 @@ async function buildImage(dir: string): Promise<string> {
     'root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/tmp:/bin/sh\n',
   )
   writeFileSync(join(root, 'etc/group'), 'root:x:0:\nweb:x:1000:\nextra:x:2000:web\n')
-  const squashfs = join(dir, 'image.sqfs')
+  if (name === 'second') writeFileSync(join(root, 'marker'), 'second\n')
+  const squashfs = join(dir, `${name}.sqfs`)
   await runOk('gensquashfs', [...packing, '--pack-dir', root, squashfs])
   rmSync(root, { recursive: true })
   return squashfs
@@ -120,6 +125,9 @@ export async function openWorkshop(): Promise<Workshop> {
     },
     volume: (kind) => makeVolume(dir, kind),
     output: (spec) => linesOf(readFileSync(spec.logFile, 'utf8')).join('\n'),
+    outputOf: (spec) =>
+      existsSync(spec.logFile) ? linesOf(readFileSync(spec.logFile, 'utf8')) : [],
+    secondImage: () => buildImage(dir, 'second'),
     close: async () => {
       await runOk('ip', ['netns', 'delete', netns])
       // A driver that still empties its trash makes a removal stop half way, without an error.

@@ -76,7 +76,7 @@ export async function repairDisk(folder: string, disk: string): Promise<number> 
 }
 
 /** Exit codes of e2fsck up to this one: all is well, or was made so. */
-const repairedMax = 2
+export const repairedMax = 2
 
 /** Lets the file system of a disk that is not mounted fill its file. */
 export async function growUnmounted(folder: string, disk: string): Promise<void> {

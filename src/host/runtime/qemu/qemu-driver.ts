@@ -17,7 +17,7 @@ import type {
 import { ExitWatch } from '../exit-watch.ts'
 import { openInGuest } from '../guest-program.ts'
 import { IdLocks } from '../id-locks.ts'
-import { discard, emptyTrash } from '../machine-folder.ts'
+import { discard, emptyTrash, keepOnly } from '../machine-folder.ts'
 import type { Accel } from './qemu-args.ts'
 import { probeVm, type ProbeVerdict } from './qemu-probe.ts'
 import { Qmp } from './qmp.ts'
@@ -68,6 +68,7 @@ class QemuDriver implements Driver {
     exec: true,
     isolation: 'vm',
     volumes: 'disk',
+    rootSize: true,
   } as const
   readonly #options: QemuDriverOptions
   readonly #log: Logger
@@ -128,8 +129,7 @@ class QemuDriver implements Driver {
         this.#log.debug({ id: spec.id, stepsMs }, 'VM started')
       } catch (error) {
         // A root that was to be kept is there for the next try.
-        if (spec.keepRoot) await this.#clear(spec.id, { keepRoot: true })
-        else await this.#forget(spec.id)
+        await this.#forget(spec.id, { keepRoot: spec.keepRoot === true })
         throw error
       } finally {
         this.#place.releaseUid(spec.id)
@@ -151,9 +151,11 @@ class QemuDriver implements Driver {
     await clearVm(this.#place, id, options)
   }
 
-  async #forget(id: string): Promise<void> {
-    await this.#clear(id, { keepRoot: false })
-    discard(this.#place.folders, this.#place.folder(id).dir)
+  async #forget(id: string, options: { keepRoot: boolean }): Promise<void> {
+    await this.#clear(id, options)
+    const { dir, upper } = this.#place.folder(id)
+    if (options.keepRoot) keepOnly(this.#place.folders, dir, upper)
+    else discard(this.#place.folders, dir)
   }
 
   recover(id: string): Promise<'running' | ExitRecord | undefined> {
@@ -413,16 +415,16 @@ class QemuDriver implements Driver {
     return true
   }
 
-  async destroy(id: string): Promise<void> {
+  async destroy(id: string, { keepRoot = false } = {}): Promise<void> {
     await this.#locks.run(id, async () => {
       const killed = ['running', 'suspended'].includes(this.#place.state(id))
       const error = killed ? { error: 'the machine was destroyed' } : {}
       const end = readVmEnd(this.#place.folder(id))
-      await this.#forget(id)
+      await this.#forget(id, { keepRoot })
       const at = systemClock.now()
       this.#watch.tell(id, end ?? { exitCode: 137, signal: 9, oomKilled: false, at, ...error })
     })
-    if (this.#place.ids().length === 0) {
+    if (this.#place.ids().every((id) => !this.#place.record(id))) {
       removeEmptyCgroups(this.#place.cgroups, this.#place.cgroupParent)
     }
   }

@@ -1,6 +1,8 @@
 import { existsSync, renameSync, statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { Fault } from '#core/fault.ts'
+import { growUnmounted, lengthen, repairDisk, repairedMax } from '#host/volume/index.ts'
 import { removeFile } from '#sys/files.ts'
 import { runOk } from '#sys/process.ts'
 
@@ -21,17 +23,53 @@ async function template(folder: string, sizeMb: number): Promise<string> {
   return path
 }
 
-/** MCH-65: the disk for what a machine writes to its root, empty unless what is there is to be kept. */
+/**
+ * MCH-65: the disk for what a machine writes to its root, empty unless what is there is to be kept. What is kept grows to
+ * the size, and stays as it is when it is larger.
+ * @throws Fault `native_failed` when what is to be kept is damaged beyond what is repaired without a person
+ */
 export async function makeUpper(
   path: string,
   options: { templates: string; sizeMb: number; keep: boolean },
 ): Promise<void> {
-  if (options.keep && existsSync(path) && statSync(path).size > 0) return
-  removeFile(path)
+  if (options.keep && existsSync(path) && statSync(path).size > 0) {
+    return mendUpper(path, options.sizeMb * mebibyte)
+  }
   const from = await template(options.templates, options.sizeMb)
   const unfinished = `${path}.new`
+  // Not into a file that the copy of an earlier host process may still be writing.
+  for (const before of [path, unfinished]) removeFile(before)
   await runOk('cp', ['--sparse=always', '--reflink=auto', from, unfinished], {
     timeoutMs: copyTimeoutMs,
   })
   renameSync(unfinished, path)
+}
+
+/** Each step may be done again: a host that was killed after the first leaves a file system smaller than its file. */
+async function mendUpper(path: string, bytes: number): Promise<void> {
+  const folder = dirname(path)
+  await lengthen(path, bytes)
+  if ((await fileSystemBytes(path)) < statSync(path).size) return growUnmounted(folder, path)
+  const code = await repairDisk(folder, path)
+  if (code <= repairedMax) return
+  throw new Fault(
+    'native_failed',
+    `what the machine wrote to its root cannot be repaired without a person; look at it with: e2fsck -n ${path}, or set rootfs.persist to "never", which builds the root anew`,
+  )
+}
+
+const superblock = { at: 1024, bytes: 1024, blocksLow: 4, blockSizeLog: 24, blocksHigh: 0x150 }
+
+/** As its superblock says, whoever wrote that. */
+async function fileSystemBytes(path: string): Promise<number> {
+  const file = await open(path)
+  try {
+    const block = Buffer.alloc(superblock.bytes)
+    await file.read(block, 0, superblock.bytes, superblock.at)
+    const low = block.readUInt32LE(superblock.blocksLow)
+    const blocks = block.readUInt32LE(superblock.blocksHigh) * 2 ** 32 + low
+    return blocks * 1024 * 2 ** (block.readUInt32LE(superblock.blockSizeLog) & 0xf)
+  } finally {
+    await file.close()
+  }
 }

@@ -4,6 +4,7 @@ import { cpus } from 'node:os'
 import { systemClock } from '#core/clock.ts'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import type { GuestKernel, GuestRun } from '#host/guest/index.ts'
+import { rootGbDefault } from '#spec/rootfs.ts'
 import { removeFile, tailOfFile } from '#sys/files.ts'
 import type { StartSpec } from '../driver.ts'
 import { bootId } from '../machine-folder.ts'
@@ -27,7 +28,6 @@ export interface VmMakers {
 
 /** Until the guest has answered, and until its command runs. TCG on a busy host is slow, and not dead. */
 export const patienceMs: Record<Accel, number> = { kvm: 20_000, tcg: 120_000 }
-export const rootSizeMbDefault = 8 * 1024
 const openFiles = { resource: 7, soft: 10_240n, hard: 1_048_576n }
 const sysctls = {
   'net.ipv4.ip_unprivileged_port_start': '0',
@@ -66,7 +66,7 @@ export async function startVm(start: VmStart): Promise<string> {
   const record = newRecord(start)
   writeVmRecord(at, record)
   const { templates } = place.folders
-  const sizeMb = spec.rootSizeMb ?? rootSizeMbDefault
+  const sizeMb = spec.rootSizeMb ?? rootGbDefault * 1024
   await Promise.all([
     makeUpper(at.upper, { templates, sizeMb, keep: spec.keepRoot === true }),
     start.netReady,

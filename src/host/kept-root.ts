@@ -1,0 +1,48 @@
+import { Fault } from '#core/fault.ts'
+import type { MachineConfig } from '#spec/machine-config.ts'
+import { rootGbOf, rootPersistOf } from '#spec/rootfs.ts'
+import { runtimeMetadataKey, runtimeWishOf, type RuntimeKind } from '#spec/runtime.ts'
+import type { MachineRecord } from './store/index.ts'
+
+/** MCH-65: whether what the machine wrote to its root stays for its next start. */
+export function keepsRoot({ config, life }: Pick<MachineRecord, 'config' | 'life'>): boolean {
+  return life.state !== 'destroying' && rootPersistOf(config) !== 'never' && life.newRoot !== true
+}
+
+/** MCH-65: over an update a root stays when the version that wrote it and the one that takes it over both say `always`. */
+export const endsRoot = (before: MachineConfig, after: MachineConfig): boolean =>
+  rootPersistOf(before) !== 'always' || rootPersistOf(after) !== 'always'
+
+/** Where the root is that the next start takes over; undefined when it builds it anew, wherever it likes. */
+export function keptRootIn(record: MachineRecord): RuntimeKind | undefined {
+  return record.runtime && keepsRoot(record) ? record.runtime.kind : undefined
+}
+
+/**
+ * A root is a folder of a container or the disk of a VM, and cannot go from the one to the other.
+ * @throws Fault `invalid` when the machine is to keep its root, and to run in something else
+ */
+export function requireSameRuntime(record: MachineRecord): void {
+  const kept = keptRootIn(record)
+  const wish = runtimeWishOf(record.config)
+  if (!kept || wish === 'auto' || wish === kept) return
+  throw new Fault(
+    'invalid',
+    `machine ${record.id} keeps its root (rootfs.persist is "${rootPersistOf(record.config)}"), which is that of a ${kept} and cannot become that of a ${wish}; take metadata ${runtimeMetadataKey} back, or set rootfs.persist to "never" first, which discards what the machine wrote`,
+  )
+}
+
+/**
+ * What an update to this config would ask of a root that it keeps.
+ * @throws Fault `invalid` for what a root cannot do: become smaller, or go into another runtime
+ */
+export function checkKeptRoot(record: MachineRecord, config: MachineConfig): void {
+  if (!keepsRoot(record) || endsRoot(record.config, config)) return
+  requireSameRuntime({ ...record, config })
+  const [before, after] = [rootGbOf(record.config), rootGbOf(config)]
+  if (after >= before) return
+  throw new Fault(
+    'invalid',
+    `machine ${record.id} keeps its root, which has ${before} GB and cannot shrink to ${after} GB; leave rootfs.size_gb at ${before}, or set rootfs.persist to "never" or "restart", which builds the root anew`,
+  )
+}
