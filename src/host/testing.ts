@@ -84,6 +84,8 @@ function fakeImages(): ImageStore {
   }
 }
 
+const nothingDropped = { spoofed: 0, to_host: 0, to_machines: 0, foreign: 0 }
+
 /** Every machine answers on the loopback address, where tests listen for it. */
 function fakeNet(): HostNet & { attached: Set<string> } {
   const attached = new Set<string>()
@@ -101,6 +103,7 @@ function fakeNet(): HostNet & { attached: Set<string> } {
       return place(request)
     },
     detach: async (id) => void attached.delete(id),
+    dropped: async () => ({ ...nothingDropped, machines: new Map() }),
     keepOnly: async (ids) => attached.forEach((id) => !ids.includes(id) && attached.delete(id)),
     destroyAll: async () => attached.clear(),
   }

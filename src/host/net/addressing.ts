@@ -22,6 +22,10 @@ export interface Addressing {
 /** Any Hangar host's links on this kernel, for rules that mean machines in general. */
 export const anyLink = 'hg*'
 
+/** The same on every link, in eight groups where it is the host's; a guest's kernel makes the second from its hardware's. */
+export const hostLinkLocal = 'fe80:0:0:0:0:0:0:1'
+export const machineLinkLocals = ['fe80::2', 'fe80::fa:ff:fe00:2'] as const
+
 function shortHash(text: string, length: number): string {
   const digest = createHash('sha256').update(text).digest().readBigUInt64BE(0)
   return digest.toString(36).padStart(13, '0').slice(-length)

@@ -3,6 +3,7 @@ import { Fault, messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
 import { run } from '#sys/process.ts'
 import { addressingOf, type Addressing } from './addressing.ts'
+import { readDropped, type Dropped } from './dropped.ts'
 import { enableForwarding, enableIpv6OnNewLinks, settleLink, uplinkMtu } from './kernel-settings.ts'
 import { allowNetwork, applyRuleset, dropRuleset } from './ruleset.ts'
 
@@ -19,8 +20,15 @@ export interface HostNet {
   detach(id: string): Promise<void>
   /** Removes what belongs to this host's machines that are not named. */
   keepOnly(ids: readonly string[]): Promise<void>
+  /** What the packet filter dropped of machines' packets, since this host process put it into effect. */
+  dropped(): Promise<DroppedPackets>
   /** Removes everything of this host. */
   destroyAll(): Promise<void>
+}
+
+export interface DroppedPackets extends Omit<Dropped, 'links'> {
+  /** All of them by the machine that sent them. */
+  machines: Map<string, number>
 }
 
 export interface AttachRequest {
@@ -205,6 +213,16 @@ class KernelHostNet implements HostNet {
       const mine = name.startsWith(netnsPrefix) && !name.slice(netnsPrefix.length).includes('-')
       if (mine && !keptNames.has(name)) await this.#remove(undefined, name)
     }
+  }
+
+  async dropped(): Promise<DroppedPackets> {
+    const { links, ...counted } = await readDropped(this.#addressing)
+    const machines = new Map<string, number>()
+    for (const [link, packets] of links) {
+      const id = readAlias(link)?.split(' ')[0]
+      if (id) machines.set(id, packets)
+    }
+    return { ...counted, machines }
   }
 
   async destroyAll(): Promise<void> {

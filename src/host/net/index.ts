@@ -2,6 +2,7 @@ export {
   openHostNet,
   type AttachRequest,
   type Attachment,
+  type DroppedPackets,
   type HostNet,
   type HostNetOptions,
 } from './host-net.ts'

@@ -39,6 +39,8 @@ export function enableForwarding(): void {
 /** Settings of one machine's link on the host's side. */
 export function settleLink(link: string): void {
   setTo(`ipv6/conf/${link}/accept_ra`, '0')
+  // A question by ARP in another's name is none, and fills no table of neighbours, which all links share.
+  setTo(`ipv4/conf/${link}/rp_filter`, '1')
 }
 
 /** Before a link is made: IPv6 on new links, also on a host that otherwise does without. */

@@ -87,6 +87,7 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
     },
     grow: async (id, source) => (await (await find(id))?.grow?.(id, source)) ?? true,
     stats: async (id) => (await find(id))?.stats(id),
+    spoofed: async (id) => (await (await find(id))?.spoofed?.(id)) ?? 0,
     async destroy(id, options) {
       const known = await ownersNow()
       const driver = known.get(id)

@@ -58,6 +58,11 @@ export interface Driver {
   /** Undefined when the machine does not run. */
   stats(id: string): Promise<MachineStats | undefined>
   /**
+   * Packets that the machine sent in another's name and that never reached the packet filter of its host. Undefined where
+   * that filter sees them all.
+   */
+  spoofed?(id: string): Promise<number>
+  /**
    * Kills what runs and removes mounts, cgroup and records. The log file stays: it belongs to the host's logs. With
    * `keepRoot` stays what the machine wrote to its root: nothing else is known of it, and `list` still names it.
    */

@@ -25,6 +25,7 @@ import { StartSlots } from './start-slots.ts'
 import { clearVm, killVmm } from './vm-clear.ts'
 import { readVmEnd, writeVmEnd, writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
+import { spoofedFrames } from './vm-network.ts'
 import { VmPlace } from './vm-place.ts'
 import { resumeVm } from './vm-resume.ts'
 import type { VmSession } from './vm-session.ts'
@@ -335,6 +336,12 @@ class QemuDriver implements Driver {
     } finally {
       qmp.close()
     }
+  }
+
+  async spoofed(id: string): Promise<number> {
+    const record = this.#place.record(id)
+    if (!record?.hasNic || this.#place.state(id) !== 'running') return 0
+    return spoofedFrames(record.netnsPath)
   }
 
   #running(id: string): VmRecord {

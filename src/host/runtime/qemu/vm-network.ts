@@ -140,6 +140,6 @@ export async function leaveNetwork(netnsPath: string): Promise<void> {
 /** Frames that the guest sent in another's name since its start. */
 export async function spoofedFrames(netnsPath: string): Promise<number> {
   const args = [`--net=${netnsPath}`, 'nft', '-j', 'list', 'counter', 'netdev', table, 'spoofed']
-  const words = await runOk('nsenter', args)
-  return Number(/"packets": (\d+)/.exec(words)?.[1] ?? 0)
+  const { stdout } = await run('nsenter', args)
+  return Number(/"packets": (\d+)/.exec(stdout)?.[1] ?? 0)
 }

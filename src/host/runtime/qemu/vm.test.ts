@@ -20,7 +20,6 @@ import type { Driver, StartSpec } from '../driver.ts'
 import { openWorkshop, type Workshop } from '../test-support.ts'
 import { openQemuDriver, type QemuDriverOptions } from './qemu-driver.ts'
 import { readVmRecord, vmFolder, vmFolders, type VmRecord } from './vm-folder.ts'
-import { spoofedFrames } from './vm-network.ts'
 
 const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
 const log = createLogger('test')
@@ -273,12 +272,12 @@ describe('qemu driver', { concurrency: 1 }, () => {
         }
       }
       assert.equal(await page(), 'hello\n')
-      const before = await spoofedFrames(shop.netnsPath)
+      const before = (await driver.spoofed?.(spec.id)) ?? 0
       await exec(
         spec,
         'ip addr add 198.18.77.9/32 dev eth0; ping -c 1 -W 1 -I 198.18.77.9 198.18.77.1',
       )
-      assert.ok((await spoofedFrames(shop.netnsPath)) > before)
+      assert.ok(((await driver.spoofed?.(spec.id)) ?? 0) > before)
       await driver.suspend(spec.id)
       await driver.resume(spec.id)
       assert.equal(await page(), 'hello\n')
