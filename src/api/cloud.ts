@@ -1,6 +1,6 @@
 import type { Hono } from 'hono'
 import { Fault } from '#core/fault.ts'
-import { resolveImageSchema } from '#spec/host-api.ts'
+import { resolveImageSchema, type HostInfo } from '#spec/host-api.ts'
 import { countApps, getApp } from '#control/apps/index.ts'
 import { orgsKnownTo, requireApp } from '#control/auth/index.ts'
 import { describeHosts, resolveImage } from '#control/hosts/index.ts'
@@ -8,6 +8,11 @@ import { ownRepository, strayMachines } from '#control/machines/index.ts'
 import { listOrgs } from '#control/orgs/index.ts'
 import manifest from '../../package.json' with { type: 'json' }
 import { objectBody, type Env } from './request.ts'
+
+/** Machines of any organization are named only to who may see all. */
+function withoutNames<T extends HostInfo>(info: T): T {
+  return info.dropped ? { ...info, dropped: { ...info.dropped, machines: [] } } : info
+}
 
 /** What Hangar's own tools ask about the cloud as a whole. */
 export function cloudRoutes(api: Hono<Env>): void {
@@ -20,11 +25,12 @@ export function cloudRoutes(api: Hono<Env>): void {
 
   api.get('/api/v1/status', async (c) => {
     const { ctx, caller } = c.var
+    const admin = caller.scope.profile === 'admin'
     const [hosts, apps, strays] = await Promise.all([
       describeHosts(ctx),
       countApps(ctx, {}),
       // Of apps of any organization, so only for who may see all.
-      caller.scope.profile === 'admin' ? strayMachines(ctx) : [],
+      admin ? strayMachines(ctx) : [],
     ])
     const { domain, http_port, https_port } = ctx.settings
     return c.json({
@@ -32,7 +38,7 @@ export function cloudRoutes(api: Hono<Env>): void {
       domain,
       http_port,
       https_port,
-      hosts,
+      hosts: admin ? hosts : hosts.map(withoutNames),
       apps,
       strays,
     })

@@ -71,6 +71,8 @@ export interface Agent extends AgentParts {
   wakes: Map<string, Promise<MachineRow>>
   /** Machines and volumes to be destroyed before they were made: a create that is still on its way must not make them. */
   unwanted: Set<string>
+  /** What the walls around machines dropped when it was looked at last. */
+  dropped?: HostInfo['dropped']
   /** `open`; `down` refuses new work; `closed` when the process ends and machines go on without it. */
   mode: 'open' | 'down' | 'closed'
 }

@@ -57,6 +57,7 @@ export function hostRoutes(agent: Agent): Hono {
       pid: process.pid,
       ...describeRuntime(agent),
       machines: now.machines,
+      ...(agent.dropped ? { dropped: agent.dropped } : {}),
       capacity: agent.host.capacity,
       used: now,
     }

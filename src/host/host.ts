@@ -15,6 +15,7 @@ import { openVolumes } from '#host/volume/index.ts'
 import { connectRoster } from '#roster/index.ts'
 import { createAgent, type Agent } from './agent.ts'
 import { capacityOf, used } from './capacity.ts'
+import { startDropWatch } from './dropped.ts'
 import { resolvConf } from './guest-files.ts'
 import { imagesToKeep } from './images-to-keep.ts'
 import { LogSpool } from './logs/index.ts'
@@ -40,6 +41,7 @@ export async function runHost(settings: HostSettings): Promise<void> {
   await recoverMachines(agent)
   const server = await listen(settings.listen, createServer(agent, key).fetch)
   const stopUpkeep = startUpkeep(agent)
+  const stopDropWatch = startDropWatch(agent)
   const stopSchedule = startSchedule(agent)
   log.info({ listen: settings.listen, runtime: agent.runtimes.usual ?? 'auto' }, 'host is ready')
   const signal = await Promise.race(
@@ -47,6 +49,7 @@ export async function runHost(settings: HostSettings): Promise<void> {
   )
   log.info({ signal }, 'host ends; its machines keep running')
   stopUpkeep()
+  stopDropWatch()
   stopSchedule()
   server.close()
   server.closeAllConnections()

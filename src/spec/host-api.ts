@@ -108,6 +108,21 @@ export const hostInfoSchema = z.object({
   /** Why this runtime and what it costs, for people: "containers by crun: a weaker wall than a VM". */
   runtime_note: z.string(),
   machines: z.int(),
+  /** Packets of machines that their walls dropped since the host process began; absent until it has looked. */
+  dropped: z
+    .object({
+      /** Under an address that is not the sender's. */
+      spoofed: z.int(),
+      /** To the host, to link-local and metadata addresses. */
+      to_host: z.int(),
+      /** To machines of other networks, or to any by IPv4. */
+      to_machines: z.int(),
+      /** Frames of no protocol that a machine may speak. */
+      foreign: z.int(),
+      /** Who sent them, the most first; not told to those who may not see all apps. */
+      machines: z.array(z.object({ id: z.string(), packets: z.int() })),
+    })
+    .optional(),
   capacity: z.object({ cpus: z.int(), memory_mb: z.int() }),
   used: z.object({ cpus: z.int(), memory_mb: z.int(), machines: z.int() }),
 })

@@ -147,6 +147,10 @@ async function cloudStatus({ io, flags, api, home }: Call): Promise<number> {
       wallOf(host),
     ]),
   })
+  for (const host of status.hosts) {
+    const dropped = droppedOf(host)
+    if (dropped) say(io, `  ${host.id}: ${dropped}`)
+  }
   for (const note of new Set(status.hosts.map((host) => host.runtime_note).filter(Boolean))) {
     say(io, `  ${note}`)
   }
@@ -176,6 +180,18 @@ async function cloudStatus({ io, flags, api, home }: Call): Promise<number> {
 function wallOf({ runtime, accel, isolation }: HostInfo): string {
   if (isolation === 'vm') return `${runtime} (VMs, ${accel ?? 'being tried'})`
   return isolation === 'container' ? `${runtime} (weaker wall)` : runtime
+}
+
+/** What machines sent that they may not; undefined when they did not. */
+function droppedOf({ dropped }: HostInfo): string | undefined {
+  if (!dropped) return undefined
+  const { machines, ...packets } = dropped
+  const counted = Object.entries(packets).filter(([, count]) => count > 0)
+  if (counted.length === 0) return undefined
+  const most = machines.slice(0, 3).map(({ id, packets: count }) => `${id} (${count})`)
+  const by = most.length > 0 ? `; most by ${most.join(', ')}` : ''
+  const words = counted.map(([why, count]) => `${count} ${why.replace('_', ' ')}`)
+  return `packets of machines dropped: ${words.join(', ')}${by}`
 }
 
 /** `2 started, 1 stopped`. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { HostInfo } from '#spec/host-api.ts'
 import { checkInit } from './programs.ts'
-import { judgeHost, judgeVms } from './runtime.ts'
+import { judgeDropped, judgeHost, judgeVms } from './runtime.ts'
 
 const host = (runtime: Partial<HostInfo>): HostInfo => ({
   id: 'ord1',
@@ -32,6 +32,17 @@ test('a container is told as the weaker wall, a VM as what it is, and an open qu
   const vm = judgeHost(host({ runtime: 'qemu', accel: 'kvm', isolation: 'vm' }))
   assert.deepEqual([vm.state, vm.found], ['ok', 'ord1: VMs by qemu (kvm); a note'])
   assert.equal(judgeHost(host({ runtime: 'auto' })).found, 'ord1: a note')
+})
+
+test('what the walls dropped is told, and a machine that keeps trying is named', () => {
+  const packets = { spoofed: 1, to_host: 2, to_machines: 3, foreign: 0 }
+  const told = (machines: { id: string; packets: number }[]) =>
+    judgeDropped(host({ dropped: { ...packets, machines } }))[0]
+  assert.deepEqual(judgeDropped(host({})), [])
+  assert.equal(told([{ id: 'a', packets: 6 }])?.state, 'ok')
+  const loud = told([{ id: 'a', packets: 5_000 }])
+  assert.equal(loud?.state, 'warn')
+  assert.match(loud?.found ?? '', /ord1: .*1 spoofed, 2 to host, 3 to machines.*a \(5000\)/)
 })
 
 test('without PID 1 no machine starts, and what builds it is named', () => {

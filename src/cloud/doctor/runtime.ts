@@ -58,11 +58,33 @@ export function judgeHost(info: HostInfo): Finding {
   )
 }
 
+/** A machine that sprays is its owner's trouble or a burglar's: somebody should look. */
+const manyPackets = 1_000
+
+/** What the walls around a host's machines dropped. Pure. */
+export function judgeDropped({ id, dropped }: HostInfo): Finding[] {
+  if (!dropped) return []
+  const { machines, ...packets } = dropped
+  const words = Object.entries(packets).map(([why, count]) => `${count} ${why.replace('_', ' ')}`)
+  const found = `${id}: of machines' packets dropped: ${words.join(', ')}`
+  const loud = machines.filter((machine) => machine.packets >= manyPackets)
+  if (loud.length === 0) return [ok('walls', found)]
+  const who = loud.slice(0, 3).map((machine) => `${machine.id} (${machine.packets})`)
+  return [
+    warn(
+      'walls',
+      `${found}; most by ${who.join(', ')}`,
+      'nothing: they hold; but these machines try what they may not',
+      'see what runs there: hangar m status ID, hangar logs; hangar m stop ID ends it',
+    ),
+  ]
+}
+
 export async function checkRuntime(home: Home, config: CloudConfig): Promise<Finding[]> {
   const kvm = mayUse('/dev/kvm', constants.R_OK | constants.W_OK)
   const vms = judgeVms({ qemu: hasQemu(), kvm })
   const hosts = await askHosts(home)
-  if (hosts.length > 0) return [vms, ...hosts.map(judgeHost)]
+  if (hosts.length > 0) return [vms, ...hosts.map(judgeHost), ...hosts.flatMap(judgeDropped)]
   const plan = {
     auto: 'hosts take VMs where a guest boots by KVM, and containers elsewhere (a weaker wall)',
     qemu: 'hosts take VMs, by a program (TCG) where a guest does not boot by KVM',
