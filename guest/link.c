@@ -20,6 +20,7 @@ static int listener = -1;
 static int peer = -1; /* The port, or the newest connection. */
 static bool is_port;
 static bool greeted;
+static bool fill_up_due;
 static int64_t port_asleep_until;
 static int64_t port_silent_since; /* 0: something was read since. */
 static struct frame_reader reader;
@@ -32,6 +33,7 @@ bool link_has_room(void) { return greeted && queue_end - queue_start < BULK_MAX;
 /* A port stays open: only what was under way is forgotten. */
 static void lose_host(void) {
   greeted = false;
+  fill_up_due = false;
   reader_reset(&reader);
   queue_start = queue_end = 0;
   if (is_port) {
@@ -45,10 +47,7 @@ static void lose_host(void) {
 void link_greet(void) {
   greeted = true;
   queue_start = queue_end = 0;
-  if (!is_port) return;
-  /* The host may still be inside a frame that we were sending to the host before it: this fills any frame up. */
-  memset(queue, 0, FRAME_MAX);
-  queue_end = FRAME_MAX;
+  fill_up_due = is_port;
 }
 
 void link_send(const struct frame *frame) {
@@ -126,6 +125,14 @@ static void write_some(void) {
     queue_start += (size_t)put;
   }
   queue_start = queue_end = 0;
+  if (!fill_up_due) return;
+  /*
+   * The host may still be inside a frame that we were sending to the host before it, and take our WELCOME for a part of
+   * that: this fills any frame up. Behind what is urgent.
+   */
+  fill_up_due = false;
+  memset(queue, 0, FRAME_MAX);
+  queue_end = FRAME_MAX;
 }
 
 static void peer_ready(void *context, short events) {

@@ -6,7 +6,7 @@ import { systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import { processSchema, type MachineProcess } from '#spec/machine.ts'
 import { collect } from './collect.ts'
-import { encodeMessage, frameTypes, type Frame } from './frames.ts'
+import { encodeFrame, encodeMessage, frameTypes, type Frame } from './frames.ts'
 import { GuestLink, lostFault } from './link.ts'
 import {
   decodeExit,
@@ -105,7 +105,8 @@ export class Guest {
   #closed = false
   #notes = 0
   #notesSince = 0
-  #resumedPong: bigint | undefined
+  /** What the guest is yet to hear of its resume, and the time that it answers with. */
+  #resumed: { frame: Buffer; now: bigint } | undefined
 
   constructor(options: GuestOptions) {
     this.#options = options
@@ -126,6 +127,7 @@ export class Guest {
       pingDeadlineMs: options.pingDeadlineMs ?? 15_000,
       outputOffset: () => this.#output.safe,
       asleep: () => options.asleep?.() ?? false,
+      early: () => (this.#resumed ? [this.#resumed.frame] : []),
       onWelcome: (welcome) => this.#take(welcome),
       onFrame: (frame) => this.#takeFrame(frame),
       onLost: (why) => {
@@ -257,13 +259,18 @@ export class Guest {
     return this.#link.send({ type: frameTypes.stop, data: uint32(number, timeoutMs) })
   }
 
-  /** After a resume: the time of now, and randomness that no copy of this machine shares. */
+  /**
+   * After a resume: the time of now, and randomness that no copy of this machine shares. Not after the guest's answer to our
+   * greeting: the first thing that a machine does again is to take the time.
+   */
   async resumed(entropy: Buffer, timeoutMs: number): Promise<void> {
-    await this.connected(timeoutMs)
     const now = BigInt(systemClock.now()) * 1_000_000n
-    this.#link.send({ type: frameTypes.resumed, data: Buffer.concat([uint64(now), entropy]) })
+    const data = Buffer.concat([uint64(now), entropy])
+    const frame = encodeFrame({ type: frameTypes.resumed, data })
+    this.#resumed = { frame, now }
+    this.#link.sendEarly(frame)
     await this.#until(
-      () => this.#resumedPong === now,
+      () => this.#resumed === undefined,
       timeoutMs,
       'has not taken the time after its resume',
     )
@@ -317,7 +324,7 @@ export class Guest {
         return this.#tell()
       }
       case frameTypes.pong:
-        this.#resumedPong = frame.data.length === 8 ? frame.data.readBigUInt64LE(0) : undefined
+        if (frame.data.equals(uint64(this.#resumed?.now ?? 0n))) this.#resumed = undefined
         return this.#tell()
       case frameTypes.note:
         return this.#note(frame.data.toString('utf8', 0, 1024))

@@ -17,7 +17,7 @@ export interface LinkOptions {
   name: string
   /** Opens the channel; called again after each break. */
   dial(): Promise<Duplex>
-  /** The channel knows no connections (virtio-serial): what was cut short is filled up first. */
+  /** The channel knows no connections (virtio-serial): what was cut short may have to be filled up. */
   padded: boolean
   pingEveryMs: number
   /** After this long without a word the channel counts as broken. */
@@ -26,6 +26,8 @@ export interface LinkOptions {
   outputOffset(): bigint
   /** The machine is frozen and cannot answer: its silence does not count. */
   asleep(): boolean
+  /** Said right behind each greeting. */
+  early(): Buffer[]
   onWelcome(welcome: Welcome): void
   onFrame(frame: Frame): void
   onLost(why: string): void
@@ -34,6 +36,8 @@ export interface LinkOptions {
 const retryMs = { first: 20, most: 1_000 }
 /** How long a port may leave the first greeting without an answer; twice as long each time. */
 const greetMsFirst = 1_000
+/** A greeting that fell into a frame which was cut short is found once that is filled up. */
+const fillUpMs = 250
 /** Frames that wait for a guest to take them; a RUN has at most 512. */
 const waitingFramesMax = 2_048
 
@@ -64,6 +68,11 @@ export class GuestLink {
   /** Nothing is sent while there is no guest: false. */
   send(frame: Parameters<typeof encodeFrame>[0]): boolean {
     return this.sendBytes([encodeFrame(frame)])
+  }
+
+  /** Like `early`, but on a channel that is greeted already, whether it has answered or not. */
+  sendEarly(frame: Buffer): void {
+    this.#channel?.write(frame)
   }
 
   sendBytes(parts: readonly Buffer[]): boolean {
@@ -135,13 +144,13 @@ export class GuestLink {
     return new Promise((resolve) => {
       const ticker = setInterval(() => this.#tick(), this.#options.pingEveryMs)
       let why = 'the connection was closed'
-      const impatience = this.#beImpatient(channel)
+      const impatience = this.#options.padded ? this.#beImpatient(channel) : []
       channel.on('error', (error) => {
         why = error.message
       })
       channel.on('close', () => {
         clearInterval(ticker)
-        clearTimeout(impatience)
+        impatience.forEach(clearTimeout)
         resolve(why)
       })
       channel.on('end', () => channel.destroy())
@@ -158,23 +167,25 @@ export class GuestLink {
    * A port that was opened while its VM was resumed may stay deaf or dumb for this connection; the next one is heard. A
    * guest that only takes its time is given more each time.
    */
-  #beImpatient(channel: Duplex): NodeJS.Timeout | undefined {
-    if (!this.#options.padded) return undefined
+  #beImpatient(channel: Duplex): NodeJS.Timeout[] {
     const waitMs = this.#greetMs
     this.#greetMs = Math.min(this.#options.pingDeadlineMs, waitMs * 2)
+    const fillUp = () => {
+      if (!this.#ready) channel.write(Buffer.alloc(frameBytesMax))
+    }
     const giveUp = () => {
       if (!this.#ready) channel.destroy(new Error(`no answer to a greeting in ${waitMs} ms`))
     }
-    return setTimeout(giveUp, waitMs)
+    return [setTimeout(fillUp, fillUpMs), setTimeout(giveUp, waitMs)]
   }
 
   #greet(channel: Duplex): void {
-    if (this.#options.padded) channel.write(Buffer.alloc(frameBytesMax))
     const data = Buffer.alloc(18)
     data.writeUInt16LE(protocolVersion, 0)
     data.writeBigUInt64LE(this.#generation, 2)
     data.writeBigUInt64LE(this.#options.outputOffset(), 10)
     channel.write(encodeFrame({ type: frameTypes.hello, data }))
+    for (const frame of this.#options.early()) channel.write(frame)
   }
 
   #take(frame: Frame): void {
