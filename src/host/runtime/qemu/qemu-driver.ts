@@ -356,7 +356,9 @@ class QemuDriver implements Driver {
       const record = this.#running(id)
       const begun = performance.now()
       await this.#control(record, async (qmp) => {
-        await this.#sessions.close(id)
+        // A guest is saved with its port open, and finds it so: what it would do of a port that closed takes time at both ends.
+        const session = await this.#sessions.open(id)
+        session?.setAsleep(true)
         try {
           await qmp.execute('stop')
           await saveSnapshot(this.#place, record, qmp)
@@ -365,11 +367,12 @@ class QemuDriver implements Driver {
           // Nothing that a later resume could take for the state of a VM that went on.
           for (const path of [at.unfinished, at.snapshot]) discard(this.#place.folders, path)
           await goOn(qmp).catch(() => {})
-          await this.#sessions.open(id)
+          session?.setAsleep(false)
           throw new Fault('native_failed', `machine ${id} was not suspended: ${messageOf(error)}`)
         }
       })
       await killVmm(this.#place, record)
+      await this.#sessions.close(id)
       const ms = Math.round(performance.now() - begun)
       this.#log.debug({ id, ms }, 'VM suspended')
     })

@@ -44,7 +44,7 @@ export class Qmp {
         await qmp.execute('qmp_capabilities')
         return qmp
       }
-      await systemClock.sleep(3)
+      await systemClock.sleep(1)
     }
   }
 

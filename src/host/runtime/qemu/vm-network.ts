@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { z } from 'zod'
 import { Fault } from '#core/fault.ts'
@@ -9,7 +10,9 @@ const table = 'hangar-vm'
 
 const linkSchema = z.array(
   z.object({
+    ifindex: z.number().optional(),
     ifname: z.string().optional(),
+    ifalias: z.string().optional(),
     address: z.string().optional(),
     mtu: z.number().optional(),
     addr_info: z
@@ -26,27 +29,52 @@ const routesSchema = z.array(
   }),
 )
 
-/** What the link in a machine's namespace has, and so what the guest's link is to have. */
-export interface VmNetwork {
+/** The link in a machine's namespace, which the guest's link is to be like. */
+export interface VmLink {
+  index: number
   mac: string
   mtu: number
   addresses: string[]
+  /** What the tap says of who joined it to which link. */
+  joined?: string | undefined
+}
+
+export interface VmNetwork extends VmLink {
   routes: { to: string; via?: string }[]
 }
 
+async function ipJson(netnsPath: string, ...args: string[]): Promise<unknown> {
+  const words = await runOk('ip', ['-n', basename(netnsPath), '-j', ...args])
+  return JSON.parse(words || '[]')
+}
+
 /** Undefined for a namespace without a link: a machine without a network. */
-export async function readNetwork(netnsPath: string): Promise<VmNetwork | undefined> {
-  const ip = async (...args: string[]): Promise<unknown> => {
-    const words = await runOk('ip', ['-n', basename(netnsPath), '-j', ...args])
-    return JSON.parse(words || '[]')
-  }
-  const [links, routes4, routes6] = await Promise.all([
-    ip('address', 'show').then((found) => linkSchema.parse(found)),
-    ip('-4', 'route', 'show').then((found) => routesSchema.parse(found)),
-    ip('-6', 'route', 'show').then((found) => routesSchema.parse(found)),
-  ])
-  const found = links.find(({ ifname }) => ifname === link)
+export async function readLink(netnsPath: string): Promise<VmLink | undefined> {
+  const links = linkSchema.parse(await ipJson(netnsPath, 'address', 'show'))
+  const named = (name: string) => links.find(({ ifname }) => ifname === name)
+  const found = named(link)
   if (!found?.address) return undefined
+  return {
+    index: found.ifindex ?? 0,
+    mac: found.address,
+    mtu: found.mtu ?? 1500,
+    addresses: (found.addr_info ?? []).flatMap(({ local, prefixlen }) =>
+      local === undefined ? [] : [`${local}/${prefixlen}`],
+    ),
+    joined: named(tap)?.ifalias,
+  }
+}
+
+/** The link with its routes: all that a guest is told when it starts. */
+export async function readNetwork(netnsPath: string): Promise<VmNetwork | undefined> {
+  const routesOf = async (family: '-4' | '-6') =>
+    routesSchema.parse(await ipJson(netnsPath, family, 'route', 'show'))
+  const [found, routes4, routes6] = await Promise.all([
+    readLink(netnsPath),
+    routesOf('-4'),
+    routesOf('-6'),
+  ])
+  if (!found) return undefined
   const everywhere = (family: 4 | 6) => (family === 4 ? '0.0.0.0/0' : '::/0')
   const toRoutes = (rows: z.infer<typeof routesSchema>, family: 4 | 6) =>
     rows
@@ -59,14 +87,7 @@ export async function readNetwork(netnsPath: string): Promise<VmNetwork | undefi
         const onLink = family === 4 ? [{ to: `${gateway}/32` }] : []
         return [...onLink, { to, via: gateway }]
       })
-  return {
-    mac: found.address,
-    mtu: found.mtu ?? 1500,
-    addresses: (found.addr_info ?? []).flatMap(({ local, prefixlen }) =>
-      local === undefined ? [] : [`${local}/${prefixlen}`],
-    ),
-    routes: [...toRoutes(routes4, 4), ...toRoutes(routes6, 6)],
-  }
+  return { ...found, routes: [...toRoutes(routes4, 4), ...toRoutes(routes6, 6)] }
 }
 
 /**
@@ -74,7 +95,7 @@ export async function readNetwork(netnsPath: string): Promise<VmNetwork | undefi
  * the namespace's own addresses rest meanwhile, and are back when this is gone. What a guest sends in another's name, of
  * hardware, IPv4 or IPv6, is dropped here and counted; the host's filter looks at the rest.
  */
-function joinText(network: VmNetwork): string {
+function joinText(network: VmLink): string {
   const own4 = network.addresses.filter((address) => !address.includes(':'))
   const own6 = network.addresses.filter((address) => /^(?!fe80).*:/.test(address))
   const set = (own: string[]) => `{ ${own.map(prefixOf).join(', ')} }`
@@ -108,26 +129,30 @@ function prefixOf(address: string): string {
   return Number(length) >= 112 ? address : host
 }
 
-/** Puts the guest in the place of the namespace's link. Harmless when that is done already. */
-export async function joinNetwork(
-  netnsPath: string,
-  network: VmNetwork,
-  uid: number,
-): Promise<void> {
-  const lines = [
+/** $1: changes for ip, $2: the filter, $3: the tap's name, $4: what it is called once all is done. */
+const joiner = `
+ip link delete "$3" 2>/dev/null # Of an earlier start, with another owner.
+printf %s "$1" | ip -batch - && printf %s "$2" | nft -f - && ip link set "$3" up alias "$4"
+`
+
+/**
+ * Puts the guest in the place of the namespace's link. A tap that says that it is joined to this very link, by these very
+ * rules, is left as it is: a suspended VM finds its own again.
+ */
+export async function joinNetwork(netnsPath: string, network: VmLink, uid: number): Promise<void> {
+  const text = joinText(network)
+  const digest = createHash('sha256').update(text).digest('hex').slice(0, 32)
+  const joined = `${network.index} ${uid} ${digest}`
+  if (network.joined === joined) return
+  const changes = [
     `tuntap add dev ${tap} mode tap user ${uid} vnet_hdr`,
-    `link set ${tap} mtu ${network.mtu} addrgenmode none up`,
+    `link set ${tap} mtu ${network.mtu} addrgenmode none`,
   ]
-  await runOk('ip', ['-n', basename(netnsPath), '-force', '-batch', '-'], {
-    input: `link delete ${tap}\n`,
-  }).catch(() => {}) // Of an earlier start, with another owner.
-  const made = await run('ip', ['-n', basename(netnsPath), '-batch', '-'], {
-    input: `${lines.join('\n')}\n`,
-  })
+  const words = [`--net=${netnsPath}`, '/bin/sh', '-c', joiner, 'sh']
+  const made = await run('nsenter', [...words, `${changes.join('\n')}\n`, text, tap, joined])
   if (made.code !== 0) {
     throw new Fault('native_failed', `no tap device in ${netnsPath}: ${made.stderr.trim()}`)
   }
-  await runOk('nsenter', [`--net=${netnsPath}`, 'nft', '-f', '-'], { input: joinText(network) })
 }
 
 /** Gives the link back to the namespace. A namespace that is gone is no error. */

@@ -7,7 +7,7 @@ import { killVmm } from './vm-clear.ts'
 import { setWeight } from './vm-cgroup.ts'
 import type { VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
-import { readNetwork } from './vm-network.ts'
+import { readLink } from './vm-network.ts'
 import type { VmPlace } from './vm-place.ts'
 import type { VmSessions } from './vm-sessions.ts'
 import { readManifest, snapshotFlaw } from './vm-snapshot.ts'
@@ -39,28 +39,37 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   await killVmm(place, record) // Of a suspend or a resume that was cut short.
   const flaw = snapshotFlaw(at, record, makers.text)
   if (flaw) throw new Fault('native_failed', `the snapshot of machine ${record.id}: ${flaw}`)
-  await resume.netReady
-  const network = await readNetwork(record.netnsPath)
   record.cpuUsecBefore = readManifest(at)?.cpuUsec ?? 0
   // QEMU wants to be told of files that the guest has long read; those that it began with may be gone.
   record.kernelPath = makers.kernel.elfPath
   record.initramfsPath = makers.kernel.initramfsPath
-  const vmm = await launch(resume, record, network, { incoming: true })
+  const link = resume.netReady.then(() => (record.hasNic ? readLink(record.netnsPath) : undefined))
+  const vmm = await launch(resume, record, link, { incoming: true })
+  mark('launched')
   const gone = orGone(vmm, () => bootFailure(place, record, undefined, 'it did not resume'))
   const timeoutMs = resume.bootTimeoutMs ?? patienceMs[makers.accel]
   const path = socketPath(vmm.identity.pid, 'qmp')
   const qmp = await Promise.race([Qmp.open(path, timeoutMs), gone])
+  mark('begun')
+  // The guest was saved with its port open: somebody is there before it looks.
+  const opened = resume.sessions.open(record.id)
+  opened.catch(() => {}) // Waited for below.
+  let told: Promise<void>
   try {
     await Promise.race([loaded(qmp, timeoutMs), gone])
     mark('loaded')
+    const session = await opened
+    if (!session) throw new Fault('internal', 'a VM without its record')
     discard(place.folders, at.snapshot)
+    // Before it goes on: the first thing that it finds is the time.
+    told = session.guest.resumed(randomBytes(entropyBytes), timeoutMs)
+    told.catch(() => {}) // Waited for below.
     await qmp.execute('cont')
+    mark('goes on')
   } finally {
     qmp.close()
   }
-  const session = await resume.sessions.open(record.id)
-  if (!session) throw new Fault('internal', 'a VM without its record')
-  await Promise.race([session.guest.resumed(randomBytes(entropyBytes), timeoutMs), gone])
+  await Promise.race([told, gone])
   setWeight(place.cgroups, place.cgroupPath(record.id), record)
   mark('answered')
   return steps.join(', ')

@@ -25,6 +25,7 @@ export class VmSession {
   readonly #console: ConsoleTail
   readonly #log: RunLog
   #writing: Promise<void> = Promise.resolve()
+  #asleep = false
   #closed = false
 
   static async open(options: VmSessionOptions): Promise<VmSession> {
@@ -41,6 +42,7 @@ export class VmSession {
       name: record.id,
       dial: () => dialUnix(socketPath(pid, 'guest')),
       padded: true,
+      asleep: () => this.#asleep,
       outputFrom: log.offset,
       onOutput: (output) => this.#write(() => log.write({ ...output, at: moment(output.at) })),
       onExit: async (exit) => {
@@ -54,6 +56,11 @@ export class VmSession {
       () => options.onOver(),
       () => {},
     )
+  }
+
+  /** A guest that stands still says nothing, and nothing is to be sent to it. */
+  setAsleep(asleep: boolean): void {
+    this.#asleep = asleep
   }
 
   get consoleWords(): string {

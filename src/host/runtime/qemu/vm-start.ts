@@ -13,7 +13,7 @@ import { makeUpper } from './upper-disk.ts'
 import { joinCgroup, makeCgroup, setWeight } from './vm-cgroup.ts'
 import { writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { spawnVmm, type VmmProcess } from './vm-launch.ts'
-import { joinNetwork, readNetwork, tap, type VmNetwork } from './vm-network.ts'
+import { joinNetwork, readNetwork, tap, type VmLink, type VmNetwork } from './vm-network.ts'
 import type { VmPlace } from './vm-place.ts'
 import type { VmSession } from './vm-session.ts'
 import type { VmSessions } from './vm-sessions.ts'
@@ -136,7 +136,7 @@ function shapeOf({ spec, makers }: VmStart, network: VmNetwork | undefined) {
 export async function launch(
   start: Pick<VmStart, 'place' | 'makers' | 'onGone'>,
   record: VmRecord,
-  network: VmNetwork | undefined,
+  link: VmLink | undefined | Promise<VmLink | undefined>,
   options: { incoming: boolean } = { incoming: false },
 ): Promise<VmmProcess> {
   const { place, makers } = start
@@ -149,10 +149,11 @@ export async function launch(
   record.vmm = vmm.identity
   record.bootId = bootId
   writeVmRecord(at, record)
-  await Promise.all([
-    joinCgroup(place.cgroups, path, vmm.identity.pid),
-    network ? joinNetwork(record.netnsPath, network, record.uid) : undefined,
-  ])
+  const join = async () => {
+    const found = await link
+    if (found) await joinNetwork(record.netnsPath, found, record.uid)
+  }
+  await Promise.all([joinCgroup(place.cgroups, path, vmm.identity.pid), join()])
   vmm.go()
   return vmm
 }
