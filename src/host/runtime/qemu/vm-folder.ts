@@ -34,6 +34,8 @@ export interface VmFolder {
   exitFile: string
   /** The VMM's own folder, which belongs to its user: the sockets. Its working directory. */
   run: string
+  /** What the VMM's root is made of. */
+  mountsFile: string
   /** What the machine writes to its root. */
   upper: string
   /** The VMM's own words. */
@@ -57,6 +59,7 @@ export function vmFolder(folders: VmFolders, id: string): VmFolder {
     endFile: join(dir, 'end.json'),
     exitFile: join(folders.exits, id),
     run: join(dir, 'run'),
+    mountsFile: join(dir, 'mounts'),
     upper: join(dir, 'upper.img'),
     vmmLog: join(dir, 'vmm.log'),
     outputFile: join(dir, 'output.json'),

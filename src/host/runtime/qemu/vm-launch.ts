@@ -1,5 +1,15 @@
 import { spawn } from 'node:child_process'
-import { chmodSync, chownSync, closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { Fault } from '#core/fault.ts'
@@ -8,31 +18,56 @@ import { architecture, fds, sockets } from './qemu-args.ts'
 import type { VmFolder, VmRecord } from './vm-folder.ts'
 
 /**
- * Waits for the word, then becomes QEMU: in the machine's network, as its user, without a way to more rights. Its root holds
- * programs and libraries of the host, its own folder, and devices of its own (so that its user may open tap and KVM, and
- * nothing else). No other mount of the host is copied: volumes and images would stay in use as long as this VM lives. The process
- * stays the same one.
+ * Makes itself a place, waits for the word, then becomes QEMU: in the machine's network, as its user, without a way to more
+ * rights. Its root holds programs and libraries of the host, its own folder, and devices of its own (so that its user may
+ * open tap and KVM, and nothing else). No other mount of the host is copied: volumes and images would stay in use as long as
+ * this VM lives. The process stays the same one. Somebody waits for it: few programs are run.
  */
 const launcher = `
-read -r word && [ "$word" = go ] || exit 1
 exec nsenter --net="$1" unshare --mount --ipc --uts /bin/sh -c '
-  mount -t tmpfs -o size=64k,mode=755,nosuid,noexec none /dev || exit 1
-  mkdir -p /dev/dev/net /dev/proc /dev/run && mknod -m 666 /dev/dev/net/tun c 10 200 || exit 1
-  mknod -m 666 /dev/dev/null c 1 3 || exit 1
-  mknod -m 666 /dev/dev/zero c 1 5 && mknod -m 666 /dev/dev/urandom c 1 9 || exit 1
-  [ "$3" = kvm ] && { mknod -m 666 /dev/dev/kvm c 10 232 || exit 1; }
-  for name in usr bin sbin lib lib32 lib64 etc opt; do
-    if [ -L "/$name" ]; then cp -P "/$name" "/dev/$name" || exit 1
-    elif [ -d "/$name" ]; then mkdir "/dev/$name" && mount --bind "/$name" "/dev/$name" || exit 1; fi
-  done
-  mount --bind /proc /dev/proc && mount --bind . /dev/run || exit 1
+  mount --all --fstab "$2" || exit 1
+  mknod -m 666 /dev/dev/null c 1 3 && mknod -m 666 /dev/dev/zero c 1 5 || exit 1
+  mknod -m 666 /dev/dev/urandom c 1 9 && mknod -m 666 /dev/dev/net/tun c 10 200 || exit 1
+  [ "$4" = kvm ] && { mknod -m 666 /dev/dev/kvm c 10 232 || exit 1; }
+  links=$5
+  [ -z "$links" ] || cp -P $links /dev || exit 1
   cd /dev && pivot_root . . && umount -l . && cd /run || exit 1
   ulimit -c 0
-  uid=$2; shift 3
+  uid=$3; shift 5
+  read -r word && [ "$word" = go ] || exit 1
   exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --bounding-set=-all --inh-caps=-all \\
     --no-new-privs -- "$@" </dev/null
 ' sh "$@"
 `
+
+const programFolders = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/etc', '/opt']
+
+/** What of the host a VMM sees: folders, and where a system has all of its programs in one, links to it. */
+function rootParts(): { folders: string[]; links: string[] } {
+  const found = programFolders.flatMap((path) => {
+    const about = lstatSync(path, { throwIfNoEntry: false })
+    return about ? [{ path, isLink: about.isSymbolicLink() }] : []
+  })
+  const pathsOf = (wanted: boolean) =>
+    found.filter(({ isLink }) => isLink === wanted).map(({ path }) => path)
+  return { folders: pathsOf(false), links: pathsOf(true) }
+}
+
+/** The root as mount reads it, built on /dev, which is needed no more. */
+function rootTable(run: string, folders: string[]): string {
+  const escaped = run.replaceAll(
+    /[\s\\#]/g,
+    (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`,
+  )
+  const binds = [...folders.map((path) => [path, path]), ['/proc', '/proc'], [escaped, '/run']]
+  return [
+    'none /dev tmpfs size=64k,mode=755,nosuid,noexec',
+    // For its folder: one program less than one that makes it.
+    'none /dev/dev/net tmpfs size=64k,mode=755,nosuid,noexec,X-mount.mkdir',
+    ...binds.map(([from, to]) => `${from} /dev${to} none bind,X-mount.mkdir`),
+    '',
+  ].join('\n')
+}
 
 export interface VmmProcess {
   identity: ProcessIdentity
@@ -76,14 +111,27 @@ export function spawnVmm(
   rmSync(at.run, { recursive: true, force: true })
   mkdirSync(at.run, { mode: 0o700 })
   chownSync(at.run, record.uid, record.uid)
+  const { folders, links } = rootParts()
+  writeFileSync(at.mountsFile, rootTable(at.run, folders), { mode: 0o600 })
   const log = openSync(at.vmmLog, 'w', 0o600)
   const files = openFiles(at, record, options)
   // Loaded before the machine may read from its network: paused, until the snapshot is no more.
   const incoming = options.incoming ? ['-incoming', `fd:${fds.memory}`, '-S'] : []
+  const { accel } = options
   const command = [architecture().program, ...record.args, ...incoming]
   const child = spawn(
     '/bin/sh',
-    ['-c', launcher, 'sh', record.netnsPath, String(record.uid), options.accel, ...command],
+    [
+      '-c',
+      launcher,
+      'sh',
+      record.netnsPath,
+      at.mountsFile,
+      String(record.uid),
+      accel,
+      links.join(' '),
+      ...command,
+    ],
     {
       cwd: at.run,
       detached: true,
