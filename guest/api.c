@@ -19,6 +19,7 @@ void api_open(void) {
   struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/.fly/api"};
   folder_make("/.fly", 0755);
   unlink(address.sun_path);
+  if (listener >= 0) close(listener); /* Of a RUN that failed. */
   listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (listener >= 0 && bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 16) == 0) {
     chmod(address.sun_path, 0666); /* Any user of the machine, as a program of any user may ask. */

@@ -174,6 +174,7 @@ const char *machine_start(uint8_t *message, size_t length, bool *users_fault) {
   if (!wrong) api_open();
   if (!wrong) wrong = start_main(wanted, users_fault);
   if (wrong) {
+    if (is_vm) root_unmount_volumes(wanted);
     spec = NULL;
     free(wanted);
     return wrong;

@@ -22,8 +22,10 @@
 
 #define FIXED (MS_NOSUID | MS_NOEXEC | MS_NODEV)
 
-enum { DEVICE_WAIT_MS = 5000, DEVICE_LOOK_US = 2000, SWAP_PAGE = 4096 };
+enum { DEVICE_WAIT_MS = 5000, DEVICE_LOOK_US = 2000, SWAP_PAGE = 4096, BUSY_TRIES = 50 };
 
+static bool root_made;      /* The root outlives a RUN that failed: the next one has the same disks. */
+static int volumes_mounted; /* Of the spec, in its order. */
 static int upper_folder = -1; /* Hidden below the machine's root: held to be made whole at the end. */
 
 static const char *say(const char *what, const char *thing) {
@@ -171,23 +173,61 @@ static void end_thrashing(void) {
   }
 }
 
-const char *root_make(const struct spec *spec) {
+/* What was mounted before the move into the root: the next RUN mounts it again. */
+static void unmount_root(void) {
+  umount2("/root", 0);
+  swapoff("/upper/swap");
+  if (upper_folder >= 0) close(upper_folder);
+  upper_folder = -1;
+  umount2("/upper", 0);
+  umount2("/image", 0);
+}
+
+static const char *make_once(const struct spec *spec) {
   const char *wrong = mount_root(spec);
-  if (!wrong) wrong = switch_root();
-  if (!wrong) mount_system();
-  if (!wrong) end_thrashing();
-  for (int i = 0; !wrong && i < spec->volumes_count; i++) wrong = mount_volume(spec->volumes[i]);
+  if (wrong) {
+    unmount_root();
+    return wrong;
+  }
+  wrong = switch_root();
+  if (wrong) return wrong;
+  mount_system();
+  end_thrashing();
+  root_made = true;
+  return NULL;
+}
+
+const char *root_make(const struct spec *spec) {
+  const char *wrong = root_made ? NULL : make_once(spec);
+  volumes_mounted = 0;
+  while (!wrong && volumes_mounted < spec->volumes_count) {
+    wrong = mount_volume(spec->volumes[volumes_mounted]);
+    if (!wrong) volumes_mounted++;
+  }
+  if (wrong) root_unmount_volumes(spec);
   return wrong;
+}
+
+/* A process that could not become the command may be on its way out. */
+static bool unmount_when_idle(const char *path) {
+  for (int tries = 0; tries < BUSY_TRIES; tries++, usleep(DEVICE_LOOK_US)) {
+    if (umount2(path, 0) == 0) return true;
+  }
+  return false;
+}
+
+void root_unmount_volumes(const struct spec *spec) {
+  while (volumes_mounted > 0) {
+    const char *path = strchr(spec->volumes[--volumes_mounted], ' ');
+    if (!path || unmount_when_idle(++path)) continue;
+    mount(NULL, path, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+    umount2(path, MNT_DETACH);
+  }
 }
 
 void root_unmount(const struct spec *spec) {
   sync();
-  for (int i = spec->volumes_count - 1; i >= 0; i--) {
-    const char *path = strchr(spec->volumes[i], ' ');
-    if (!path || umount2(path + 1, 0) == 0) continue;
-    mount(NULL, path + 1, NULL, MS_REMOUNT | MS_RDONLY, NULL);
-    umount2(path + 1, MNT_DETACH);
-  }
+  root_unmount_volumes(spec);
   if (upper_folder < 0) return;
   syncfs(upper_folder);
   ioctl(upper_folder, FIFREEZE, 0); /* Whole on its disk, as after an unmount. */

@@ -123,8 +123,14 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
       /no user "ghost"/,
     )
     await assert.rejects(heard.guest.run(plainRun([]), 5_000), /names no command/)
-    await heard.guest.run(plainRun(['sh', '-c', 'exit 3']), 5_000)
+    const script = 'for fd in /proc/1/fd/*; do echo ${fd##*/} $(readlink $fd); done'
+    await heard.guest.run(plainRun(['sh', '-c', `${script}; exit 3`]), 5_000)
     assert.equal((await heard.guest.exited).exitCode, 3)
+    const sockets = heard
+      .text()
+      .split('\n')
+      .filter((line) => /^([3-9]|\d\d+) socket:/.test(line))
+    assert.equal(sockets.length, 3, 'the way to the host, this host, and one socket for programs')
   })
 
   test('orphans are reaped', async () => {

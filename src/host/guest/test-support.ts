@@ -25,7 +25,7 @@ export const repository = resolve(import.meta.dirname, '../../..')
 export const initPath = join(repository, 'build/guest/init')
 
 const applets =
-  'sh sleep cat echo id pwd env ls nc kill true false touch dd head ps grep tr stty wc httpd seq mkdir sha256sum mkfifo rm ln'
+  'sh sleep cat echo id pwd env ls nc kill true false touch dd head ps grep tr stty wc httpd seq mkdir sha256sum mkfifo rm ln readlink'
 
 /** A small root with busybox, where PID 1 runs in namespaces of its own, without a VM. */
 export async function buildRoot(): Promise<string> {

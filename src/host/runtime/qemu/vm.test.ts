@@ -18,8 +18,12 @@ import { isAlive, run, signalProcess } from '#sys/process.ts'
 import { findCgroups } from '../cgroup.ts'
 import type { Driver, StartSpec } from '../driver.ts'
 import { openWorkshop, type Workshop } from '../test-support.ts'
+import { probeVm } from './qemu-probe.ts'
 import { openQemuDriver, type QemuDriverOptions } from './qemu-driver.ts'
 import { readVmRecord, vmFolder, vmFolders, type VmRecord } from './vm-folder.ts'
+import { VmPlace } from './vm-place.ts'
+import { VmSessions } from './vm-sessions.ts'
+import { guestRun, startVm } from './vm-start.ts'
 
 const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
 const log = createLogger('test')
@@ -99,6 +103,36 @@ describe('qemu driver', { concurrency: 1 }, () => {
     assert.equal((await end).exitCode, 137)
     assert.match((await end).error ?? '', /monitor of the machine ended/)
     await driver.destroy(spec.id)
+  })
+
+  test('a RUN that fails leaves no volume mounted, and the next one has it', async () => {
+    const { makers, note } = await probeVm({ dir, hostId, kernelCacheDir })
+    assert.ok(makers, note)
+    const { source } = await shop.volume('disk')
+    const argv = ['sh', '-c', 'echo kept > /data/log; cat /data/log; grep -c /data /proc/mounts']
+    const spec = shop.spec(argv, { mounts: [{ source, path: '/data' }] })
+    const place = new VmPlace({ dir, hostId })
+    const sessions = new VmSessions(place, { log, onOver: () => {} })
+    const onGone = () => {}
+    const netReady = Promise.resolve()
+    try {
+      const wrong = { ...spec, argv: ['no-such-program'] }
+      await assert.rejects(
+        startVm({ place, sessions, spec: wrong, makers, netReady, onGone }),
+        /was not found in the image/,
+      )
+      const { guest } = (await sessions.open(spec.id)) ?? {}
+      assert.ok(guest)
+      await guest.run(guestRun(spec, undefined), 60_000)
+      assert.equal((await guest.exited).exitCode, 0)
+      assert.equal(shop.output(spec), 'kept\n1')
+      const { stdout } = await run('dumpe2fs', ['-h', source])
+      assert.match(stdout, /Filesystem features:/)
+      assert.ok(!stdout.includes('needs_recovery'), 'it was unmounted, and is nowhere else mounted')
+    } finally {
+      await sessions.close(spec.id)
+      await driver.destroy(spec.id)
+    }
   })
 
   test('a kernel that panics is an end with its words', async () => {
