@@ -4,17 +4,12 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "errands.h"
 #include "files.h"
 #include "users.h"
-
-#define EXT4_RESIZE _IOW('f', 16, uint64_t)
 
 static int complain(const char *path, int because) {
   dprintf(2, "%s: %s\n", path, strerror(because));
@@ -61,18 +56,4 @@ int errand_copy_out(const struct spec *spec) {
   if (!S_ISREG(found.st_mode)) return complain(spec->path, S_ISDIR(found.st_mode) ? EISDIR : EINVAL);
   int because = pour(fd, 1);
   return because ? complain(spec->path, because) : 0;
-}
-
-int errand_grow(const struct spec *spec) {
-  char path[128];
-  unsigned long long sectors = 0;
-  struct stat found;
-  struct statvfs system;
-  int fd = open(spec->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0 || fstat(fd, &found) < 0 || fstatvfs(fd, &system) < 0) return complain(spec->path, errno);
-  snprintf(path, sizeof path, "/sys/dev/block/%u:%u/size", major(found.st_dev), minor(found.st_dev));
-  FILE *size = fopen(path, "re");
-  if (!size || fscanf(size, "%llu", &sectors) != 1) return complain(path, ENODEV);
-  uint64_t blocks = sectors * 512 / system.f_frsize;
-  return ioctl(fd, EXT4_RESIZE, &blocks) < 0 ? complain(spec->path, errno) : 0;
 }

@@ -11,7 +11,12 @@ int errand_copy_in(const struct spec *spec);
 int errand_copy_out(const struct spec *spec);
 /* The processes as JSON. */
 int errand_ps(const struct spec *spec);
-/* Processor, memory and load as JSON. */
+/* Processor, memory and load as JSON; with `path`, how full the volume there is. */
 int errand_metrics(const struct spec *spec);
-/* Grows the mounted ext4 at `path` to the size of its disk. */
+/* Grows the mounted ext4 at `path` to the size of its disk; with an argument, once that has so many bytes. */
 int errand_grow(const struct spec *spec);
+/* All that was written to the volume at `path` is on its disk. */
+int errand_sync(const struct spec *spec);
+
+/* `,"volume":{…}` of the volume at `path`; nothing where none is. */
+void print_volume(const char *path);

@@ -33,7 +33,6 @@ static unsigned long long busy_usec(void) {
 }
 
 int errand_metrics(const struct spec *spec) {
-  (void)spec;
   double loads[3] = {0}, uptime = 0;
   unsigned processes = 0;
   FILE *file = fopen("/proc/loadavg", "re");
@@ -48,7 +47,9 @@ int errand_metrics(const struct spec *spec) {
          uptime * 1000, loads[0], loads[1], loads[2], processes ? processes - 1 : 0, (unsigned long long)oom_kills());
   printf("\"memoryTotalBytes\":%llu,\"memoryAvailableBytes\":%llu,\"swapTotalBytes\":%llu,\"swapFreeBytes\":%llu,",
          memory("MemTotal"), memory("MemAvailable"), memory("SwapTotal"), memory("SwapFree"));
-  printf("\"rootTotalBytes\":%llu,\"rootFreeBytes\":%llu}\n", (unsigned long long)root.f_blocks * root.f_frsize,
+  printf("\"rootTotalBytes\":%llu,\"rootFreeBytes\":%llu", (unsigned long long)root.f_blocks * root.f_frsize,
          (unsigned long long)root.f_bavail * root.f_frsize);
+  if (spec->path) print_volume(spec->path);
+  printf("}\n");
   return fflush(stdout) == 0 ? 0 : 1;
 }

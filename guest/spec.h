@@ -18,7 +18,7 @@ enum {
   GROUPS_MAX = 64,
 };
 
-enum stream_kind { KIND_PROGRAM, KIND_COPY_IN, KIND_COPY_OUT, KIND_PS, KIND_METRICS, KIND_GROW, KIND_LAST = KIND_GROW };
+enum stream_kind { KIND_PROGRAM, KIND_COPY_IN, KIND_COPY_OUT, KIND_PS, KIND_METRICS, KIND_GROW, KIND_SYNC, KIND_LAST = KIND_SYNC };
 
 struct spec_file {
   uint32_t mode, uid, gid;

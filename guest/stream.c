@@ -118,6 +118,7 @@ static int (*errand_for(enum stream_kind kind))(const struct spec *) {
     case KIND_PS: return errand_ps;
     case KIND_METRICS: return errand_metrics;
     case KIND_GROW: return errand_grow;
+    case KIND_SYNC: return errand_sync;
     default: return NULL;
   }
 }
@@ -128,7 +129,8 @@ static const char *begin(struct stream *stream, struct spec *spec) {
   const char *wrong = user_find(&what.user, spec->user);
   if (wrong) return wrong;
   if (!what.errand && !spec->argc) return "no program was named";
-  if ((spec->kind == KIND_COPY_IN || spec->kind == KIND_COPY_OUT || spec->kind == KIND_GROW) && !spec->path) {
+  bool of_path = what.errand && spec->kind != KIND_PS && spec->kind != KIND_METRICS;
+  if (of_path && !spec->path) {
     return "no path was named";
   }
   what.argv = spec->argv;

@@ -95,6 +95,7 @@ int errand_copy_out(const struct spec *spec) { return spec->argc; }
 int errand_ps(const struct spec *spec) { return spec->argc; }
 int errand_metrics(const struct spec *spec) { return spec->argc; }
 int errand_grow(const struct spec *spec) { return spec->argc; }
+int errand_sync(const struct spec *spec) { return spec->argc; }
 void kill_session(pid_t leader) { touched += (uint64_t)leader; }
 
 /* A process that says a few words and takes a little input. */

@@ -60,6 +60,8 @@ export const limits = {
   snapshotsPerVolumeMax: 200,
   /** Writers stand still for at most this long while a volume is copied where the file system has no copy-on-write. */
   volumeFreezeMsMax: 10_000,
+  /** A guest that has not written its volumes out by then is copied as it is. */
+  volumeSyncMsMax: 10_000,
   /** How long a start waits for a volume that is still being filled. */
   volumeWaitMsMax: 5 * 60_000,
   logLineBytesMax: 32 * 1024,

@@ -2,6 +2,7 @@ import { messageOf } from '#core/fault.ts'
 import type { Agent } from './agent.ts'
 import { capabilitiesOf } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
+import { inBackground } from './volume-verbs.ts'
 
 /**
  * Lets a suspended machine go on, thawed or out of its snapshot; may be done again when it runs already. Undefined when
@@ -26,6 +27,10 @@ export async function resumeMachine(
     if (agent.mode === 'closed') throw error
     sayLost(agent, record, messageOf(error))
     return undefined
+  }
+  for (const { volume } of config.mounts ?? []) {
+    // What an extension meanwhile left to be done; the upkeep does it again when it fails.
+    if (volume) inBackground(agent, volume, () => agent.volumes.growOn(volume))
   }
   const message = `Machine resumed in ${agent.clock.now() - begun} ms`
   agent.spool.say(id, { provider: 'runner', message })

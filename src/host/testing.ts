@@ -118,6 +118,7 @@ function fakeVolumes(): Volumes & { mounted: Set<string> } {
     create: async ({ id }) => void made.add(id),
     fillFrom: none,
     extend: async () => true,
+    growOn: async () => {},
     mount: async (id) => {
       mounted.add(id)
       return `/volumes/${id}`

@@ -49,8 +49,9 @@ async function reap(agent: Agent, { volume, destroyAt }: VolumeRecord): Promise<
   if (agent.mode !== 'closed') agent.store.volumes.remove(volume.id)
 }
 
-/** An extension that failed is tried again. */
+/** An extension that failed is tried again, one that waited for its VM is ended. */
 async function growOn(agent: Agent, record: VolumeRecord): Promise<void> {
+  await agent.volumes.growOn(record.volume.id)
   if (record.extendTo !== undefined && record.volume.error) {
     await growVolume(agent, record.volume.id)
   }

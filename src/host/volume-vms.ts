@@ -14,8 +14,17 @@ export function volumeVms(agent: () => Pick<Agent, 'driver' | 'store' | 'volumes
     async grow(volume) {
       const machine = machineOf(volume)
       const { driver, volumes } = agent()
-      if (!machine || (await driver.recover(machine)) !== 'running') return false
-      return (await driver.grow?.(machine, volumes.imagePath(volume))) ?? false
+      if (!machine || (await driver.recover(machine)) !== 'running') return 'at start'
+      const grown = await driver.grow?.(machine, volumes.imagePath(volume))
+      return grown ? 'grown' : 'at resume'
+    },
+    async usage(volume) {
+      const machine = machineOf(volume)
+      const { driver, volumes } = agent()
+      const said = machine && (await driver.usage?.(machine, volumes.imagePath(volume)))
+      if (!said) return undefined
+      const { blocks, blockBytes, blocksFree, blocksAvailable } = said
+      return { blocks, bsize: blockBytes, bfree: blocksFree, bavail: blocksAvailable }
     },
   }
 }

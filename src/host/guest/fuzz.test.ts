@@ -45,7 +45,7 @@ function chance(seed: number) {
 }
 type Chance = ReturnType<typeof chance>
 
-const kinds: GuestOpen['kind'][] = ['program', 'copyIn', 'copyOut', 'ps', 'metrics', 'grow']
+const kinds: GuestOpen['kind'][] = ['program', 'copyIn', 'copyOut', 'ps', 'metrics', 'grow', 'sync']
 
 function plainMessage(random: Chance): { type: number; stream: number; data: Buffer } {
   const stream = random.below(6)

@@ -80,6 +80,15 @@ const metricsSchema = z.object({
   swapFreeBytes: z.number(),
   rootTotalBytes: z.number(),
   rootFreeBytes: z.number(),
+  /** Of the path that was asked for; absent where no volume is mounted. */
+  volume: z
+    .object({
+      blockBytes: z.int().positive(),
+      blocks: z.int().nonnegative(),
+      blocksFree: z.int().nonnegative(),
+      blocksAvailable: z.int().nonnegative(),
+    })
+    .optional(),
 })
 export type GuestMetrics = z.infer<typeof metricsSchema>
 
@@ -206,13 +215,19 @@ export class Guest {
     return this.#ask('ps', z.array(processSchema))
   }
 
-  async stats(): Promise<GuestMetrics> {
-    return this.#ask('metrics', metricsSchema)
+  /** With the path of a volume also how full that is. */
+  async stats(given: { path?: string; timeoutMs?: number } = {}): Promise<GuestMetrics> {
+    return this.#ask('metrics', metricsSchema, given)
   }
 
-  /** Grows the mounted volume at `path` to the size of its disk. */
-  async grow(path: string): Promise<void> {
-    await this.#errand({ kind: 'grow', path })
+  /** Grows the mounted volume at `path` to the size of its disk, once the guest sees that it has so many bytes. */
+  async grow(path: string, diskBytes: number): Promise<void> {
+    await this.#errand({ kind: 'grow', path, argv: [String(diskBytes)] })
+  }
+
+  /** All that was written to the mounted volume at `path` is on its disk when this resolves. */
+  async sync(path: string, timeoutMs: number): Promise<void> {
+    await this.#errand({ kind: 'sync', path, timeoutMs })
   }
 
   /** The file is there whole or not at all; missing folders are made. */
@@ -386,8 +401,12 @@ export class Guest {
     return stdout.text()
   }
 
-  async #ask<T>(kind: 'ps' | 'metrics', schema: z.ZodType<T>): Promise<T> {
-    const text = await this.#errand({ kind })
+  async #ask<T>(
+    kind: 'ps' | 'metrics',
+    schema: z.ZodType<T>,
+    given: { path?: string; timeoutMs?: number } = {},
+  ): Promise<T> {
+    const text = await this.#errand({ kind, ...given })
     let parsed: unknown
     try {
       parsed = JSON.parse(text)

@@ -62,6 +62,7 @@ export const streamKinds = {
   ps: 3,
   metrics: 4,
   grow: 5,
+  sync: 6,
 } as const
 
 export interface GuestOpen {

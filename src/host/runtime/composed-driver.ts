@@ -86,6 +86,7 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
       return driver?.still ? driver.still(id, action) : action()
     },
     grow: async (id, source) => (await (await find(id))?.grow?.(id, source)) ?? true,
+    usage: async (id, source) => (await find(id))?.usage?.(id, source),
     stats: async (id) => (await find(id))?.stats(id),
     spoofed: async (id) => (await (await find(id))?.spoofed?.(id)) ?? 0,
     async destroy(id, options) {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
-import { runOk } from '#sys/process.ts'
+import { run, runOk } from '#sys/process.ts'
 import type { Driver, ExecRequest, StartSpec } from './driver.ts'
 import { programSuite } from './program-suite.ts'
 import { openWorkshop, packing, type Workshop } from './test-support.ts'
@@ -144,6 +144,65 @@ export function driverSuite(options: SuiteOptions): void {
       assert.ok(!(await driver.list()).includes(spec.id))
       await runs(1)
       await driver.destroy(spec.id)
+    })
+
+    test('VOL-14: what was written without a flush is in a copy of the disk made under the machine', async () => {
+      if (!driver.still) return // The host mounts the volumes, and flushes them itself.
+      const { source } = await shop.volume('disk')
+      const spec = await started(['sleep', '60'], { mounts: [{ source, path: '/data' }] })
+      assert.equal((await exec(spec, ['sh', '-c', 'echo late > /data/note'])).exitCode, 0)
+      const copy = join(shop.dir, 'copy')
+      await driver.still(spec.id, async () => copyFileSync(source, copy))
+      await run('e2fsck', ['-p', copy]) // The journal of one that is in use.
+      assert.equal(await runOk('debugfs', ['-R', 'cat /note', copy]), 'late\n')
+      assert.equal((await exec(spec, ['cat', '/data/note'])).stdout, 'late\n')
+      await driver.destroy(spec.id)
+    })
+
+    test('VOL-2, VOL-10: how full a disk is, and its growth in use and over a suspension', async () => {
+      if (!driver.usage || !driver.grow) return // As above.
+      const { source } = await shop.volume('disk')
+      const spec = await started(['sleep', '60'], { mounts: [{ source, path: '/data' }] })
+      const usage = async () => {
+        const {
+          blockBytes = 0,
+          blocks = 0,
+          blocksFree = 0,
+        } = (await driver.usage?.(spec.id, source)) ?? {}
+        return { total: blocks * blockBytes, used: (blocks - blocksFree) * blockBytes }
+      }
+      const megabyte = 1024 ** 2
+      const before = await usage()
+      assert.ok(before.total > 20 * megabyte && before.total < 32 * megabyte, `${before.total}`)
+      await exec(spec, ['dd', 'if=/dev/zero', 'of=/data/big', 'bs=1M', 'count=8'])
+      await exec(spec, ['sync'])
+      assert.ok((await usage()).used >= before.used + 8 * megabyte)
+      truncateSync(source, 64 * megabyte)
+      assert.equal(await driver.grow(spec.id, source), true)
+      assert.ok((await usage()).total > 52 * megabyte)
+      await driver.suspend(spec.id)
+      assert.equal(await driver.usage(spec.id, source), undefined)
+      truncateSync(source, 128 * megabyte)
+      assert.equal(await driver.grow(spec.id, source), false)
+      await driver.resume(spec.id)
+      assert.equal(await driver.grow(spec.id, source), true)
+      assert.ok((await usage()).total > 110 * megabyte)
+      assert.equal(await driver.grow(spec.id, source), true)
+      await driver.destroy(spec.id)
+      assert.equal(await driver.usage(spec.id, source), undefined)
+    })
+
+    test('a disk without a file system is refused by its path, and nobody makes one on it', async () => {
+      if (driver.capabilities.volumes !== 'disk') return
+      const source = join(shop.dir, 'garbage')
+      const garbage = Buffer.alloc(1024 ** 2, 'not a file system')
+      writeFileSync(source, garbage)
+      const mounts = [{ source, path: '/data' }]
+      await assert.rejects(driver.start(shop.spec(['true'], { mounts })), (error) => {
+        assert.ok(isFault(error, 'native_failed'))
+        return /the volume \/data/.test(error.message)
+      })
+      assert.ok(garbage.equals(readFileSync(source)))
     })
 
     test('a missing command or user is said before anything runs', async () => {

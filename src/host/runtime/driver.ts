@@ -53,8 +53,10 @@ export interface Driver {
    * the guest could flush is in the disks. Undefined where the host mounts the volumes itself.
    */
   still?<T>(id: string, action: () => Promise<T>): Promise<T>
-  /** The file of an attached disk became larger. False when the machine sees it only after its next start. */
+  /** The file of an attached disk became larger. False when the machine stands still or is over, and sees it later. */
   grow?(id: string, source: string): Promise<boolean>
+  /** How full an attached disk is, by the word of the guest that has it mounted; undefined when it says nothing. */
+  usage?(id: string, source: string): Promise<DiskUsage | undefined>
   /** Undefined when the machine does not run. */
   stats(id: string): Promise<MachineStats | undefined>
   /**
@@ -212,6 +214,13 @@ export interface Program {
 
 /** As of an `ExecResult`. */
 export type ProgramEnd = Pick<ExecResult, 'exitCode' | 'signal' | 'timedOut'>
+
+export interface DiskUsage {
+  blockBytes: number
+  blocks: number
+  blocksFree: number
+  blocksAvailable: number
+}
 
 export interface MachineStats {
   /** Microseconds of processor time since the start. */

@@ -1,4 +1,5 @@
 export type {
+  DiskUsage,
   Driver,
   DriverCapabilities,
   DriverProbe,

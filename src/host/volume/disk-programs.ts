@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { run, runOk, type RunOptions, type RunResult } from '#sys/process.ts'
@@ -70,23 +71,36 @@ export async function mountDisk(disk: string, point: string): Promise<string | u
   return result.code === 0 ? undefined : result.stderr.trim()
 }
 
-/** Its own repair, only what is safe without a person; the exit code. */
-export async function repairDisk(folder: string, disk: string): Promise<number> {
-  return (await runLocked(folder, ['e2fsck', '-p', disk])).code
-}
-
 /** Exit codes of e2fsck up to this one: all is well, or was made so. */
 export const repairedMax = 2
 
+/**
+ * Its own repair, only what is safe without a person; the exit code. What is beyond that is left as it is: nobody makes a new
+ * file system over somebody's data.
+ * @throws Fault `native_failed`
+ */
+export async function repairDisk(
+  folder: string,
+  disk: string,
+  options: { evenIfClean?: boolean } = {},
+): Promise<number> {
+  const words = ['e2fsck', ...(options.evenIfClean ? ['-f'] : []), '-p', disk]
+  const { code, stdout, stderr } = await runLocked(folder, words)
+  if (code <= repairedMax) return code
+  const said = `${stderr.trim()} ${stdout.trim()}`.replaceAll(/\s+/g, ' ').trim().slice(0, 300)
+  throw damagedFault(folder, disk, said)
+}
+
+/** The folder of a disk has the name of its volume. */
+export const damagedFault = (folder: string, disk: string, said: string): Fault =>
+  new Fault(
+    'native_failed',
+    `the file system of volume ${basename(folder)} is damaged: ${said}; look at it with: e2fsck -n ${disk} and repair it with: e2fsck -f ${disk} while nothing uses it, or make a new volume from one of its snapshots`,
+  )
+
 /** Lets the file system of a disk that is not mounted fill its file. */
 export async function growUnmounted(folder: string, disk: string): Promise<void> {
-  const { code, stdout } = await runLocked(folder, ['e2fsck', '-f', '-p', disk])
-  if (code > repairedMax) {
-    throw new Fault(
-      'native_failed',
-      `the file system of ${disk} is damaged: ${stdout.trim().slice(-500)}; look at it with: e2fsck -n ${disk}`,
-    )
-  }
+  await repairDisk(folder, disk, { evenIfClean: true })
   await runLockedOk(folder, ['resize2fs', disk])
 }
 

@@ -14,7 +14,7 @@ log.level = 'silent'
 const homes: string[] = []
 
 /** Volumes of which a VM has some; `calls` is what was asked of it. */
-function openHome(answers: { grows?: boolean } = {}) {
+function openHome(answers: { grows?: 'grown' | 'at resume' | 'at start' } = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'hangar vm disks-'))
   homes.push(dir)
   const calls: string[] = []
@@ -31,8 +31,9 @@ function openHome(answers: { grows?: boolean } = {}) {
     },
     grow: async (volume) => {
       calls.push(`grow ${volume}`)
-      return answers.grows ?? true
+      return answers.grows ?? 'grown'
     },
+    usage: async () => ({ blocks: 100, bsize: 4096, bfree: 60, bavail: 60 }),
   }
   const open = () => openVolumes({ dir: join(dir, 'v'), snapshotsDir: join(dir, 's'), log, vms })
   return { open, volumes: open(), calls, standing: () => still }
@@ -94,12 +95,36 @@ test('VOL-2: a disk that a VM has grows under its guest, or before its next star
   assert.deepEqual(calls, ['grow vol_d'])
   assert.equal(statSync(disk).size, 2 * gibibyte)
   assert.equal(sizeOfFileSystem(disk), gibibyte, 'only the guest may touch what it has mounted')
-  const stubborn = openHome({ grows: false })
+  const answers: Parameters<typeof openHome>[0] = { grows: 'at start' }
+  const stubborn = openHome(answers)
   await stubborn.volumes.create({ id: 'vol_e', sizeGb: 1, fstype: 'ext4' })
   await stubborn.volumes.attach('vol_e')
   assert.equal(await stubborn.volumes.extend({ id: 'vol_e', sizeGb: 2 }), false)
   await stubborn.volumes.unmount('vol_e')
   assert.equal(sizeOfFileSystem(await stubborn.volumes.attach('vol_e')), 2 * gibibyte)
+  answers.grows = 'at resume'
+  await stubborn.volumes.attach('vol_e')
+  assert.equal(await stubborn.volumes.extend({ id: 'vol_e', sizeGb: 3 }), true)
+  stubborn.calls.length = 0
+  await stubborn.volumes.growOn('vol_e')
+  answers.grows = 'grown'
+  for (let again = 0; again < 2; again++) await stubborn.volumes.growOn('vol_e')
+  assert.deepEqual(stubborn.calls, ['grow vol_e', 'grow vol_e'], 'until its VM has done it, once')
   await stubborn.volumes.destroy('vol_e')
   assert.equal(existsSync(stubborn.volumes.imagePath('vol_e')), false)
+})
+
+test('VOL-3: how full a disk is that a VM has is what its guest says', async () => {
+  const { volumes } = openHome()
+  await volumes.create({ id: 'vol_f', sizeGb: 1, fstype: 'ext4' })
+  assert.equal((await volumes.usage(['vol_f'])).size, 0)
+  await volumes.attach('vol_f')
+  assert.deepEqual((await volumes.usage(['vol_f', 'vol_other'])).get('vol_f'), {
+    blocks: 100,
+    block_size: 4096,
+    blocks_free: 60,
+    blocks_avail: 60,
+    bytes_used: 40 * 4096,
+    bytes_total: 100 * 4096,
+  })
 })

@@ -118,10 +118,21 @@ test('a damaged file system is repaired where that is safe, otherwise the Fault 
   execFileSync('dd', ['if=/dev/zero', `of=${disk}`, 'bs=4096', 'count=1', 'conv=notrunc,fsync'], {
     stdio: 'ignore',
   })
-  await assert.rejects(
-    volumes.mount('vol_f'),
-    (error) => isFault(error, 'native_failed') && /e2fsck -n/.test(error.message),
-  )
+  const untouched = () => [statSync(disk).mtimeMs, statSync(disk).blocks]
+  const before = untouched()
+  const verbs = [
+    () => volumes.mount('vol_f'),
+    () => volumes.attach('vol_f'),
+    () => volumes.extend({ id: 'vol_f', sizeGb: 1 }),
+    () => volumes.mount('vol_f'),
+  ]
+  for (const verb of verbs) {
+    await assert.rejects(verb, (error) => {
+      assert.ok(isFault(error, 'native_failed'))
+      return /volume vol_f is damaged: .*e2fsck -n .*snapshots/.test(error.message)
+    })
+  }
+  assert.deepEqual(untouched(), before, 'nobody makes a new one over what is there')
   await assert.rejects(volumes.mount('../etc'), (error) => isFault(error, 'invalid'))
   await assert.rejects(
     volumes.create({ id: 'vol_g', sizeGb: 501, fstype: 'ext4' }),

@@ -24,8 +24,17 @@ export interface VolumesOptions {
 export interface VolumeVms {
   /** Runs the action while nothing is written to the disk. */
   still<T>(volume: string, action: () => Promise<T>): Promise<T>
-  /** Its file became larger. False when the guest sees it only after its next start. */
-  grow(volume: string): Promise<boolean>
+  /** Its file became larger: the guest sees it now, or not before it goes on or starts. */
+  grow(volume: string): Promise<'grown' | 'at resume' | 'at start'>
+  /** What the guest says of it, in the words of statfs; undefined when it says nothing. */
+  usage(volume: string): Promise<DiskCounts | undefined>
+}
+
+export interface DiskCounts {
+  blocks: number
+  bsize: number
+  bfree: number
+  bavail: number
 }
 
 /** What a volume is filled from: a snapshot or a volume of this host, or what another host sends. */
@@ -53,6 +62,8 @@ export interface Volumes {
   ): Promise<void>
   /** VOL-2: larger, under its writers too. False when the file system grows only at the next mount. */
   extend(volume: { id: string; sizeGb: number }): Promise<boolean>
+  /** Ends the extension of a disk whose VM stood still, once that goes on; otherwise does nothing. */
+  growOn(id: string): Promise<void>
   /** Mounts the volume; the path on the host. VOL-8: `lost+found` at its root, which root owns. */
   mount(id: string): Promise<string>
   /**
@@ -68,7 +79,7 @@ export interface Volumes {
   list(): string[]
   /** The file that is the disk. */
   imagePath(id: string): string
-  /** Of those among them that are mounted. */
+  /** Of those among them that are mounted, here or in a VM that runs. */
   usage(ids: readonly string[]): Promise<Map<string, VolumeUsage>>
   /** When something last wrote to it, in milliseconds since the epoch; undefined when it is not here. */
   changedAt(id: string): Promise<number | undefined>
@@ -270,8 +281,8 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await programs.lengthen(diskOf(id), sizeGb * programs.gibibyte)
     const mounted = mountPoints().has(mountPointOf(id))
     if (existsSync(vmMarkOf(id))) {
-      // Otherwise it grows before its next start.
-      if (!(await requireVms(id).grow(id))) return false
+      const when = await requireVms(id).grow(id)
+      if (when !== 'grown') return when === 'at resume'
     } else if (mounted) {
       if (!(await programs.growMounted(diskOf(id)))) {
         options.log.warn(
@@ -287,6 +298,11 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await rm(growMarkOf(id), { force: true })
     options.log.info({ volume: id, sizeGb, mounted }, 'volume is extended')
     return true
+  }
+
+  async function growOn(id: string): Promise<void> {
+    if (!existsSync(growMarkOf(id)) || !existsSync(vmMarkOf(id))) return
+    if ((await requireVms(id).grow(id)) === 'grown') await rm(growMarkOf(id), { force: true })
   }
 
   async function growIfMarked(id: string): Promise<void> {
@@ -332,10 +348,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
     options.log.warn({ volume: id, why: first, repair }, 'volume was checked')
     const second = await programs.mountDisk(diskOf(id), point)
     if (second === undefined) return point
-    throw new Fault(
-      'native_failed',
-      `volume ${id} cannot be mounted: ${second}; look at it with: e2fsck -n ${diskOf(id)}`,
-    )
+    throw programs.damagedFault(folderOf(id), diskOf(id), `it cannot be mounted: ${second}`)
   }
 
   function requireDisk(id: string): void {
@@ -384,6 +397,16 @@ export function openVolumes(options: VolumesOptions): Volumes {
     options.log.info({ volume: id }, 'volume is destroyed')
   }
 
+  async function usageOf(ids: readonly string[]): Promise<Map<string, VolumeUsage>> {
+    const points = mountPoints()
+    const entries = ids.map(async (id): Promise<[string, VolumeUsage][]> => {
+      const ofVm = () => (existsSync(vmMarkOf(id)) ? options.vms?.usage(id) : undefined)
+      const counts = await (points.has(mountPointOf(id)) ? statfs(mountPointOf(id)) : ofVm())
+      return counts ? [[id, usageFrom(counts)]] : []
+    })
+    return new Map((await Promise.all(entries)).flat())
+  }
+
   const list = () => readdirSync(dir).filter((name) => existsSync(diskOf(name)))
   for (const id of list()) {
     if (!existsSync(frozenMarkOf(id))) continue
@@ -396,13 +419,14 @@ export function openVolumes(options: VolumesOptions): Volumes {
     create: ({ id, sizeGb, fstype }) => inTurn(id, () => create(id, sizeGb, fstype)),
     fillFrom: (volume, signal) => inTurn(volume.id, () => fill(volume, signal)),
     extend: ({ id, sizeGb }) => alone(id, () => extend(id, sizeGb)),
+    growOn: (id) => inTurn(id, () => growOn(id)),
     mount: (id) => alone(id, () => mount(id)),
     attach: (id) => alone(id, () => attach(id)),
     unmount: (id) => inTurn(id, () => unmount(id)),
     destroy: (id) => alone(id, () => destroy(id)),
     list,
     imagePath: diskOf,
-    usage: (ids) => usageOf(ids, mountPointOf),
+    usage: usageOf,
     changedAt: (id) => modifiedAt(diskOf(id)).catch(() => undefined),
     freeBytes: async () => {
       const { bavail, bsize } = await statfs(dir)
@@ -423,16 +447,7 @@ async function modifiedAt(disk: string): Promise<number> {
   return (await stat(disk)).mtimeMs
 }
 
-async function usageOf(
-  ids: readonly string[],
-  mountPointOf: (id: string) => string,
-): Promise<Map<string, VolumeUsage>> {
-  const points = mountPoints()
-  const mounted = ids.filter((id) => points.has(mountPointOf(id)))
-  const entries = mounted.map(async (id): Promise<[string, VolumeUsage]> => {
-    const { blocks, bsize, bfree, bavail } = await statfs(mountPointOf(id))
-    const counts = { blocks, block_size: bsize, blocks_free: bfree, blocks_avail: bavail }
-    return [id, { ...counts, bytes_used: (blocks - bfree) * bsize, bytes_total: blocks * bsize }]
-  })
-  return new Map(await Promise.all(entries))
+function usageFrom({ blocks, bsize, bfree, bavail }: DiskCounts): VolumeUsage {
+  const counts = { blocks, block_size: bsize, blocks_free: bfree, blocks_avail: bavail }
+  return { ...counts, bytes_used: (blocks - bfree) * bsize, bytes_total: blocks * bsize }
 }

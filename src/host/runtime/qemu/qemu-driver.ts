@@ -2,9 +2,11 @@ import { stat } from 'node:fs/promises'
 import { cpus, constants } from 'node:os'
 import { systemClock } from '#core/clock.ts'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
+import { limits } from '#core/limits.ts'
 import type { Logger } from '#sys/log.ts'
 import { removeEmptyCgroups } from '../cgroup.ts'
 import type {
+  DiskUsage,
   Driver,
   ExecRequest,
   ExecResult,
@@ -60,6 +62,11 @@ const statsTimeoutMs = 2_000
  */
 export function openQemuDriver(options: QemuDriverOptions): Driver {
   return new QemuDriver(options)
+}
+
+/** A guest may say anything of a disk of so many bytes. */
+function isUsageOf(bytes: number, { blockBytes, blocks, blocksFree, blocksAvailable }: DiskUsage) {
+  return blockBytes * blocks <= bytes && blocksAvailable <= blocksFree && blocksFree <= blocks
 }
 
 class QemuDriver implements Driver {
@@ -241,14 +248,14 @@ class QemuDriver implements Driver {
     if (this.#place.state(id) === 'ended') await this.#clear(id, { keepRoot: true })
   }
 
-  async #session(id: string): Promise<VmSession> {
+  async #session(id: string, timeoutMs = controlTimeoutMs): Promise<VmSession> {
     const state = this.#place.state(id)
     if (state === 'suspended') {
       throw new Fault('precondition_failed', `machine ${id} is suspended; resume it first`)
     }
     const session = state === 'running' ? await this.#sessions.open(id) : undefined
     if (!session) throw new Fault('precondition_failed', `machine ${id} is not running`)
-    await session.guest.connected(controlTimeoutMs)
+    await session.guest.connected(timeoutMs)
     return session
   }
 
@@ -400,6 +407,7 @@ class QemuDriver implements Driver {
     return this.#locks.run(id, async () => {
       if (this.#place.state(id) !== 'running') return action()
       return this.#control(this.#running(id), async (qmp) => {
+        await this.#flush(id)
         try {
           await qmp.execute('stop')
           return await action()
@@ -409,6 +417,38 @@ class QemuDriver implements Driver {
         }
       })
     })
+  }
+
+  /** What the guest has written is in its disks; without its answer they are as a power cut would leave them. */
+  async #flush(id: string): Promise<void> {
+    const until = performance.now() + limits.volumeSyncMsMax
+    const leftMs = () => Math.max(1, Math.round(until - performance.now()))
+    try {
+      const session = await this.#sessions.open(id)
+      await session?.guest.connected(leftMs())
+      for (const { path } of this.#running(id).volumes) await session?.guest.sync(path, leftMs())
+    } catch (error) {
+      this.#log.warn(
+        { id, error: messageOf(error) },
+        'a guest did not flush its volumes: their copies lack what it had only in its memory',
+      )
+    }
+  }
+
+  async usage(id: string, source: string): Promise<DiskUsage | undefined> {
+    const volume = this.#place.record(id)?.volumes.find((each) => each.source === source)
+    if (!volume || this.#place.state(id) !== 'running') return undefined
+    try {
+      const { guest } = await this.#session(id, statsTimeoutMs)
+      const { volume: found } = await guest.stats({ path: volume.path, timeoutMs: statsTimeoutMs })
+      return found && isUsageOf((await stat(source)).size, found) ? found : undefined
+    } catch (error) {
+      this.#log.debug(
+        { id, error: messageOf(error) },
+        'a guest does not say how full its volume is',
+      )
+      return undefined
+    }
   }
 
   async grow(id: string, source: string): Promise<boolean> {
@@ -421,7 +461,7 @@ class QemuDriver implements Driver {
     await this.#control(record, (qmp) =>
       qmp.execute('block_resize', { 'node-name': `volume${index}`, size }),
     )
-    await (await this.#session(id)).guest.grow(volume.path)
+    await (await this.#session(id)).guest.grow(volume.path, size)
     return true
   }
 
