@@ -25,7 +25,7 @@ import type { VmFolder, VmRecord } from './vm-folder.ts'
  */
 const launcher = `
 exec nsenter --net="$1" unshare --mount --ipc --uts /bin/sh -c '
-  mount --all --fstab "$2" || exit 1
+  mount --all --fstab "$2" && mkdir -p /dev/dev/net || exit 1
   mknod -m 666 /dev/dev/null c 1 3 && mknod -m 666 /dev/dev/zero c 1 5 || exit 1
   mknod -m 666 /dev/dev/urandom c 1 9 && mknod -m 666 /dev/dev/net/tun c 10 200 || exit 1
   [ "$4" = kvm ] && { mknod -m 666 /dev/dev/kvm c 10 232 || exit 1; }
@@ -62,8 +62,6 @@ function rootTable(run: string, folders: string[]): string {
   const binds = [...folders.map((path) => [path, path]), ['/proc', '/proc'], [escaped, '/run']]
   return [
     'none /dev tmpfs size=64k,mode=755,nosuid,noexec',
-    // For its folder: one program less than one that makes it.
-    'none /dev/dev/net tmpfs size=64k,mode=755,nosuid,noexec,X-mount.mkdir',
     ...binds.map(([from, to]) => `${from} /dev${to} none bind,X-mount.mkdir`),
     '',
   ].join('\n')
