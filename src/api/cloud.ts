@@ -51,6 +51,6 @@ export function cloudRoutes(api: Hono<Env>): void {
     const { image } = body.data
     const owner = ownRepository(ctx, image)
     if (owner !== undefined) requireApp(caller, await getApp(ctx, owner), 'read')
-    return c.json(await resolveImage(ctx, image))
+    return c.json(await resolveImage(ctx, { image }))
   })
 }

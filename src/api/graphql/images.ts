@@ -11,7 +11,7 @@ import { notYet, type Graph } from './context.ts'
  */
 export async function imageOf(graph: Graph, app: AppRecord, ref: string) {
   await checkImageAccess(graph.ctx, app, ref)
-  const image = await resolveImage(graph.ctx, ref)
+  const image = await resolveImage(graph.ctx, { image: ref })
   return {
     id: image.digest,
     digest: image.tag === '' ? '' : image.digest,

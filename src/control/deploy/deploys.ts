@@ -7,11 +7,11 @@ import { describeIssue, pushSecrets } from '../machines/index.ts'
 import { appendProgress } from '../store/release-progress.ts'
 import { claimAbandoned, touchRun, type ReleaseRun } from '../store/release-runs.ts'
 import { createRelease, currentRelease, listReleases, setReleaseStatus } from '../store/releases.ts'
+import { resolveImage } from '../hosts/index.ts'
 import { refuseBesideFirst } from './client-releases.ts'
 import { deployStepSchema, type DeployStep } from './job.ts'
 import { checkDeploy, jobOf } from './prepare.ts'
 import { realWorld } from './real-world.ts'
-import { resolveImage } from './resolve-image.ts'
 import { runDeploy } from './run.ts'
 
 /** How often a runner says that it lives. */

@@ -7,7 +7,6 @@ import * as releases from '../store/releases.ts'
 export { ClientContacts } from './client-contact.ts'
 export { applySecrets, resumeDeploys, startDeploy } from './deploys.ts'
 export { currentReleaseTimes } from './release-times.ts'
-export { resolveImage } from './resolve-image.ts'
 export {
   appOfRelease,
   clientSilentMsMax,

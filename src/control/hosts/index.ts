@@ -10,5 +10,6 @@ export {
   type HostRef,
 } from './host-client.ts'
 export { knownRegions, placeableRegions, regionList, type RegionRow } from './regions.ts'
-export { describeHosts, resolveImage } from './describe.ts'
+export { describeHosts } from './describe.ts'
+export { resolveImage } from './resolve-image.ts'
 export { watchHosts } from './watch.ts'

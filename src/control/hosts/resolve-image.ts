@@ -1,7 +1,7 @@
 import { Fault, isFault } from '#core/fault.ts'
 import { resolvedImageSchema, type ResolvedImage } from '#spec/host-api.ts'
 import type { ControlContext } from '../context.ts'
-import { callHost, freshHosts } from '../hosts/index.ts'
+import { callHost, freshHosts } from './host-client.ts'
 
 /** A registry may be far away and slow. */
 const resolveTimeoutMs = 60_000
