@@ -4,8 +4,8 @@ import { Fault } from '#core/fault.ts'
 import { findDaemon } from '#sys/daemon.ts'
 import { readTextFile } from '#sys/files.ts'
 import { run, runOk } from '#sys/process.ts'
+import { withFileLock } from '#sys/file-lock.ts'
 import type { Home } from './home.ts'
-import { withLock } from './lock.ts'
 import { readState } from './state.ts'
 import { homeLock, requireRoot } from './up.ts'
 
@@ -22,7 +22,7 @@ export async function openClientNetwork(home: Home): Promise<ClientNetwork> {
   if (!state) throw new Fault('not_found', `${home.dir} holds no cloud yet; start one: hangar up`)
   const network = clientNetworkOf(state.cloud_id)
   const lock = { ...homeLock(home, 'hangar isolate'), waitMs: waitForOthersMs }
-  return await withLock(lock, async () => {
+  return await withFileLock(lock, async () => {
     if (!findDaemon(home.record('control'))) {
       throw new Fault('conflict', `the cloud in ${home.dir} does not run; start it: hangar up`)
     }

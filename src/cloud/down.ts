@@ -4,11 +4,11 @@ import { type Clock, systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import { daemonReady, findDaemon, startDaemon, stopDaemon } from '#sys/daemon.ts'
 import { callJson } from '#sys/http-client.ts'
+import { withFileLock } from '#sys/file-lock.ts'
 import { clusterKeyOf } from './authority.ts'
 import { removeClientNetwork } from './client-network.ts'
 import { loadConfig } from './config.ts'
 import type { Home } from './home.ts'
-import { withLock } from './lock.ts'
 import { mountsBelow, unmountBelow } from './mounts.ts'
 import type { Part } from './part.ts'
 import { nativeParts } from './plan.ts'
@@ -35,7 +35,7 @@ export async function down(options: {
   const { home } = options
   requireRoot('hangar down')
   if (!existsSync(home.marker)) return false
-  return await withLock(homeLock(home, 'hangar down'), () =>
+  return await withFileLock(homeLock(home, 'hangar down'), () =>
     stopAll({ clock: systemClock, ...options }),
   )
 }

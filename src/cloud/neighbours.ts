@@ -1,8 +1,8 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readTextFile, removeFile } from '#sys/files.ts'
+import { withFileLock } from '#sys/file-lock.ts'
 import { homeAt, type Home } from './home.ts'
-import { withLock } from './lock.ts'
 import { readState, type CloudState } from './state.ts'
 
 // Forgotten at a reboot; every `up` writes its own line again.
@@ -18,7 +18,7 @@ export async function chooseBesideNeighbours(
 ): Promise<CloudState> {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const lock = { file: join(folder, '.lock'), purpose: 'hangar up', waitMs: 30_000 }
-  return await withLock(lock, async () => {
+  return await withFileLock(lock, async () => {
     const state = await choose(neighboursOf(home))
     writeFileSync(join(folder, state.cloud_id), home.dir)
     return state

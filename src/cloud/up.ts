@@ -5,6 +5,7 @@ import { daemonReady, findDaemon, startDaemon, stopDaemon, type DaemonRecord } f
 import type { CloudConfig } from '#spec/settings.ts'
 import { isAlive } from '#sys/process.ts'
 import { tailOfFile } from '#sys/files.ts'
+import { withFileLock } from '#sys/file-lock.ts'
 import { ensureSecrets } from './authority.ts'
 import { chooseState } from './choose.ts'
 import { loadConfig } from './config.ts'
@@ -13,7 +14,6 @@ import { checkInit } from './doctor/programs.ts'
 import { hasQemu, qemuProgram } from './doctor/runtime.ts'
 import { childEnvironment } from './environment.ts'
 import { prepareHome, type Home } from './home.ts'
-import { withLock } from './lock.ts'
 import { chooseBesideNeighbours } from './neighbours.ts'
 import { planParts } from './plan.ts'
 import type { Progress } from './progress.ts'
@@ -45,7 +45,7 @@ export async function up(options: {
   const { home, overrides, progress, clock = systemClock } = options
   requireRoot('hangar up')
   prepareHome(home)
-  return await withLock(homeLock(home, 'hangar up'), async () => {
+  return await withFileLock(homeLock(home, 'hangar up'), async () => {
     const kept = readState(home)
     const merged = { ...kept?.overrides, ...overrides }
     const config = loadConfig(home, merged)

@@ -12,12 +12,12 @@ import { withFileLock } from './file-lock.ts'
 test('one at a time holds a file, a failure lets go of it, and so does kill -9', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'hangar-lock-'))
   const file = join(dir, 'lock')
-  const options = { timeoutMs: 10_000 }
+  const lock = { file, purpose: 'this test', waitMs: 10_000 }
   try {
     let inside = 0
     let most = 0
     const work = () =>
-      withFileLock(file, options, async () => {
+      withFileLock(lock, async () => {
         most = Math.max(most, ++inside)
         await sleep(30)
         inside--
@@ -25,12 +25,13 @@ test('one at a time holds a file, a failure lets go of it, and so does kill -9',
     await Promise.all([work(), work(), work()])
     assert.equal(most, 1)
     await assert.rejects(
-      withFileLock(file, options, () => Promise.reject(new Error('mine'))),
+      withFileLock(lock, () => Promise.reject(new Error('mine'))),
       /mine/,
     )
     const script = `
       import { withFileLock } from ${JSON.stringify(join(import.meta.dirname, 'file-lock.ts'))}
-      await withFileLock(process.argv[1], { timeoutMs: 10_000 }, () => {
+      const lock = { file: process.argv[1], purpose: 'the other', waitMs: 10_000 }
+      await withFileLock(lock, () => {
         console.log('held')
         return new Promise((resolve) => setTimeout(resolve, 60_000))
       })
@@ -39,11 +40,16 @@ test('one at a time holds a file, a failure lets go of it, and so does kill -9',
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     await once(other.stdout, 'data')
-    await assert.rejects(withFileLock(file, { timeoutMs: 100 }, work), (error) => {
-      return isFault(error, 'timeout') && error.message.includes(file)
+    await assert.rejects(withFileLock({ ...lock, waitMs: 100 }, work), (error) => {
+      return (
+        isFault(error, 'conflict') &&
+        error.message.includes(`the other (pid ${other.pid}) holds ${file}`)
+      )
     })
+    const nowhere = { ...lock, file: join(dir, 'missing', 'lock') }
+    await assert.rejects(withFileLock(nowhere, work), (error) => isFault(error, 'native_failed'))
     other.kill('SIGKILL')
-    assert.equal(await withFileLock(file, options, async () => 'mine again'), 'mine again')
+    assert.equal(await withFileLock(lock, async () => 'mine again'), 'mine again')
   } finally {
     rmSync(dir, { recursive: true })
   }

@@ -86,7 +86,8 @@ function readRecord(dir: string): KernelRecord | undefined {
 /** Hosts that share a cache fetch once: the others wait, and find it there. */
 function fetchOnce(cacheDir: string, dir: string): Promise<KernelRecord> {
   const file = join(cacheDir, 'fetch.lock')
-  return withFileLock(file, { timeoutMs: 2 * downloadTimeoutMs }, async () => {
+  const lock = { file, purpose: 'a host that fetches the kernel', waitMs: 2 * downloadTimeoutMs }
+  return withFileLock(lock, async () => {
     // Of fetches that died: nobody else is at one.
     for (const name of readdirSync(cacheDir).filter((entry) => entry.startsWith('fetch-'))) {
       rmSync(join(cacheDir, name), { recursive: true, force: true })
