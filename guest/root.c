@@ -79,6 +79,7 @@ static void make_swap(uint32_t megabytes) {
   uint32_t header[3] = {1, megabytes * (1024 * 1024 / SWAP_PAGE) - 1, 0};
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   bool made = fd >= 0 && fallocate(fd, 0, 0, (off_t)megabytes << 20) == 0 &&
+              ftruncate(fd, (off_t)megabytes << 20) == 0 &&
               pwrite(fd, header, sizeof header, 1024) == sizeof header &&
               pwrite(fd, "SWAPSPACE2", 10, SWAP_PAGE - 10) == 10 && fsync(fd) == 0 && swapon(path, 0) == 0;
   if (!made) note("%s", say("no swap:", path));
@@ -94,6 +95,7 @@ static const char *mount_upper(const struct spec *spec) {
     return say("cannot mount", "/upper");
   }
   if (spec->swap_mb) make_swap(spec->swap_mb);
+  else unlink("/upper/swap"); /* Of an earlier start, on a disk that is kept. */
   upper_folder = open("/upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   folder_make("/upper/files", 0755);
   folder_make("/upper/work", 0755);
