@@ -66,10 +66,10 @@ for (const persist of ['never', 'restart', 'always']) {
   })
 }
 
-test('MCH-65: an update keeps the root between two versions that say always, whatever their image', async (t) => {
+test('MCH-65: an update keeps the root for a version that says always, whatever its image, from one that kept it', async (t) => {
   const rows = [
     ['always', 'always', true],
-    ['restart', 'always', false],
+    ['restart', 'always', true],
     ['always', 'restart', false],
     ['restart', 'restart', false],
     ['never', 'always', false],
@@ -86,15 +86,15 @@ test('MCH-65: an update keeps the root between two versions that say always, wha
 
 test('a root that an update ended is not found again: not after a failed start, a death or another update', async (t) => {
   const { host, id } = await machine(t, 'restart')
-  const parkedUpdate = async (on: TestHost) => {
-    await update(on, id, persisting('always'), { skip_launch: true })
+  const parkedUpdate = async (on: TestHost, persist: string) => {
+    await update(on, id, persisting(persist), { skip_launch: true })
     await reached(on, id, 'stopped')
   }
   await stopped(host, id)
-  await parkedUpdate(host)
+  await parkedUpdate(host, 'restart')
   assert.ok(!host.driver.roots.has(id))
   const next = await host.reopen()
-  await parkedUpdate(next)
+  await parkedUpdate(next, 'always')
   next.driver.failNextStart(new Fault('invalid', 'no such program'))
   await post(next, id, 'start')
   await reached(next, id, 'failed')
@@ -153,7 +153,7 @@ test('a machine that keeps its root stays where that is, and nobody is told othe
   const host = await openTestHost(t, { vms })
   const { id } = await createTestMachine(host, persisting('always'))
   const wish = (kind: string) => ({ metadata: { hangar_runtime: kind } })
-  const refused = invalid(/keeps its root .* that of a qemu and cannot become that of a container/)
+  const refused = invalid(/keeps its root .* that of a VM and cannot become that of a container/)
   await assert.rejects(post(host, id, 'metadata/hangar_runtime', { value: 'container' }), refused)
   await assert.rejects(update(host, id, { ...persisting('always'), ...wish('container') }), refused)
   // The host's operator changes what machines take that say nothing.

@@ -9,14 +9,16 @@ export function keepsRoot({ config, life }: Pick<MachineRecord, 'config' | 'life
   return life.state !== 'destroying' && rootPersistOf(config) !== 'never' && life.newRoot !== true
 }
 
-/** MCH-65: over an update a root stays when the version that wrote it and the one that takes it over both say `always`. */
+/** MCH-65: an update leaves the root to a version that says `always`, from one that kept it for its own starts at least. */
 export const endsRoot = (before: MachineConfig, after: MachineConfig): boolean =>
-  rootPersistOf(before) !== 'always' || rootPersistOf(after) !== 'always'
+  rootPersistOf(before) === 'never' || rootPersistOf(after) !== 'always'
 
 /** Where the root is that the next start takes over; undefined when it builds it anew, wherever it likes. */
 export function keptRootIn(record: MachineRecord): RuntimeKind | undefined {
   return record.runtime && keepsRoot(record) ? record.runtime.kind : undefined
 }
+
+const nameOf = { qemu: 'VM', container: 'container' } as const
 
 /**
  * A root is a folder of a container or the disk of a VM, and cannot go from the one to the other.
@@ -28,7 +30,7 @@ export function requireSameRuntime(record: MachineRecord): void {
   if (!kept || wish === 'auto' || wish === kept) return
   throw new Fault(
     'invalid',
-    `machine ${record.id} keeps its root (rootfs.persist is "${rootPersistOf(record.config)}"), which is that of a ${kept} and cannot become that of a ${wish}; take metadata ${runtimeMetadataKey} back, or set rootfs.persist to "never" first, which discards what the machine wrote`,
+    `machine ${record.id} keeps its root (rootfs.persist is "${rootPersistOf(record.config)}"), which is that of a ${nameOf[kept]} and cannot become that of a ${nameOf[wish]}; take metadata ${runtimeMetadataKey} back, or set rootfs.persist to "never" first, which discards what the machine wrote`,
   )
 }
 

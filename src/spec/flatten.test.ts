@@ -201,6 +201,7 @@ test('TOML-65: without [[vm]] the guest that is there stays; with it, it is repl
   assert.equal(kept.metadata?.['mine'], 'kept')
   assert.ok(!('services' in kept))
   assert.equal(flat('[vm]\nsize = "performance-1x"', 'app', base).guest?.memory_mb, 2048)
+  assert.equal(flat('[[vm]]\npersist_rootfs = "restart"').guest?.persist_rootfs, 'restart')
 })
 
 test('TOML-70, TOML-75: restart, stop and experimental commands', () => {

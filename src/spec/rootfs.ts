@@ -1,14 +1,16 @@
 import { Fault } from '#core/fault.ts'
 import type { MachineConfig } from './machine-config.ts'
 
-/** What ends the life of what a machine wrote to its root (MCH-65), beside its destruction, which always does. */
-export type RootPersist =
-  /** Each cold start. */
-  | 'never'
-  /** Each update; restarts, stops, crashes and reboots of the host do not. */
-  | 'restart'
-  /** Nothing: over another image what was written before lies over the files of the new one. */
-  | 'always'
+/**
+ * What ends the life of what a machine wrote to its root (MCH-65), beside its destruction, which always does. `never`: each
+ * cold start. `restart`: each update; restarts, stops, crashes and reboots of the host do not. `always`: nothing; what was
+ * written lies over the files of whatever image comes next, which shows only where nothing was written.
+ */
+export const rootPersists = ['never', 'restart', 'always'] as const
+export type RootPersist = (typeof rootPersists)[number]
+
+export const isRootPersist = (word: string): word is RootPersist =>
+  (rootPersists as readonly string[]).includes(word)
 
 /** The documented size of a root for which nothing is said. */
 export const rootGbDefault = 8

@@ -61,6 +61,21 @@ test('a machine is gone from the one driver before it starts in the other', asyn
   assert.equal(await driver.recover('m'), 'running')
 })
 
+test('MCH-65: a root that is kept stays with its driver, and is gone when it is kept no more', async () => {
+  const { qemu, container, open } = both()
+  await open().start(specOf('m', { runtime: 'qemu' }))
+  await open().destroy('m', { keepRoot: true })
+  const next = open()
+  assert.deepEqual(await next.list(), ['m'])
+  assert.equal(await next.recover('m'), undefined)
+  await next.destroy('m', { keepRoot: true })
+  assert.ok(qemu.roots.has('m'))
+  await next.start(specOf('m', { runtime: 'container' }))
+  assert.deepEqual([qemu.roots.has('m'), container.roots.has('m')], [false, true])
+  await next.destroy('m')
+  assert.deepEqual(await open().list(), [])
+})
+
 test('of a machine that both have what runs is kept, whichever that is', async () => {
   for (const runs of ['qemu', 'container'] as const) {
     const { qemu, container, open } = both()

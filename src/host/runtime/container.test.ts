@@ -210,7 +210,8 @@ describe('container driver', { concurrency: 1 }, () => {
     assert.ok(!existsSync(join(shop.dir, 'key')) && !existsSync(join(shop.dir, 'work')))
   })
 
-  test('a start cut short at any moment can be recovered, repeated and destroyed', async () => {
+  /** What a killed process left of a start. */
+  const cutShort = async (spec: StartSpec, delayMs: number) => {
     const starter = `
       import { openContainerDriver } from ${JSON.stringify(join(import.meta.dirname, 'container-driver.ts'))}
       import { createLogger } from '#sys/log.ts'
@@ -220,21 +221,48 @@ describe('container driver', { concurrency: 1 }, () => {
       const spec = JSON.parse(process.argv[3])
       await driver.start(spec)
     `
+    const args = ['--input-type=module-typescript', '-e', starter, dir, hostId]
+    const child = spawn(process.execPath, [...args, JSON.stringify(spec)], {
+      cwd: import.meta.dirname,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    // On a quick machine the start may be over before the kill: its end must not be missed.
+    const closed = new Promise((resolve) => child.once('close', resolve))
+    await new Promise((resolve) => child.stdout.once('data', resolve))
+    await systemClock.sleep(delayMs)
+    child.kill('SIGKILL')
+    await closed
+    return open(dir)
+  }
+
+  test('MCH-65: a start cut short at any moment does not take a root that is kept', async () => {
+    const script = 'test -e /root/kept || echo first > /root/kept; sleep 60'
+    const spec = shop.spec(['sh', '-c', script], { keepRoot: true, lastingRoot: true })
+    await driver.start(spec)
+    const kept = async (by: Driver) => {
+      const argv = ['cat', '/root/kept']
+      return (await by.exec(spec.id, { argv, timeoutMs: 5_000, outputBytesMax: 100 })).stdout
+    }
+    while ((await kept(driver)) !== 'first\n') await systemClock.sleep(5)
+    const overlay = mounts().find((line) => line.includes(spec.id))
+    assert.doesNotMatch(overlay ?? 'volatile', /volatile/, 'what it syncs is on the disk')
+    for (const delayMs of [3, 25, 50]) {
+      await driver.destroy(spec.id, { keepRoot: true })
+      const next = await cutShort({ ...spec, argv: ['sleep', '60'] }, delayMs)
+      const found = await next.recover(spec.id)
+      if (found !== 'running') await next.start({ ...spec, argv: ['sleep', '60'] })
+      assert.equal(await kept(next), 'first\n')
+      next.close()
+    }
+    await driver.destroy(spec.id)
+    assert.ok(!existsSync(folderOf(spec.id).dir))
+  })
+
+  test('a start cut short at any moment can be recovered, repeated and destroyed', async () => {
     const seen = new Set<string>()
     for (const delayMs of [3, 15, 30, 50, 80]) {
       const spec = shop.spec(['sleep', '60'])
-      const args = ['--input-type=module-typescript', '-e', starter, dir, hostId]
-      const child = spawn(process.execPath, [...args, JSON.stringify(spec)], {
-        cwd: import.meta.dirname,
-        stdio: ['ignore', 'pipe', 'inherit'],
-      })
-      // On a quick machine the start may be over before the kill: its end must not be missed.
-      const closed = new Promise((resolve) => child.once('close', resolve))
-      await new Promise((resolve) => child.stdout.once('data', resolve))
-      await systemClock.sleep(delayMs)
-      child.kill('SIGKILL')
-      await closed
-      const next = open(dir)
+      const next = await cutShort(spec, delayMs)
       const found = await next.recover(spec.id)
       seen.add(found === 'running' ? 'running' : typeof found)
       if (found === undefined) {

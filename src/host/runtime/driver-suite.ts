@@ -142,7 +142,35 @@ export function driverSuite(options: SuiteOptions): void {
       await runs(1, { keepRoot: false })
       await driver.destroy(spec.id)
       assert.ok(!(await driver.list()).includes(spec.id))
-      await runs(1)
+    })
+
+    test('a root that is full is the machine’s own trouble, starts again, and grows', async () => {
+      if (!driver.capabilities.rootSize) return
+      // The second writer takes the blocks that were too few for the first.
+      const fill =
+        'dd if=/dev/zero of=/root/big bs=1M count=500 2>/dev/null; dd if=/dev/zero bs=4k of=/root/rest 2>&1 | grep -o "No space"'
+      const size = 'busybox df -m / | awk "END { print \\$2 }"'
+      const lasting = { keepRoot: true, lastingRoot: true }
+      const spec = await started(['sh', '-c', 'echo up; sleep 600'], { ...lasting, rootSizeMb: 64 })
+      const said = async (script: string) => {
+        const { stdout, stderr } = await exec(spec, ['sh', '-c', script])
+        return stdout.trim() + stderr
+      }
+      const again = async (rootSizeMb: number) => {
+        await said('sync')
+        await driver.destroy(spec.id, { keepRoot: true })
+        await driver.start({ ...spec, rootSizeMb })
+      }
+      assert.equal(await said(fill), 'No space')
+      assert.equal(await said('echo alive'), 'alive')
+      const before = Number(await said(size))
+      assert.ok(before > 30 && before <= 64, String(before))
+      await again(64)
+      assert.match(await said('dd if=/dev/zero of=/root/more bs=1M count=1 2>&1'), /No space/)
+      await again(160)
+      const grown = Number(await said(size))
+      assert.ok(grown > 120 && grown <= 160, String(grown))
+      assert.equal(await said('echo more > /root/more && cat /root/more'), 'more')
       await driver.destroy(spec.id)
     })
 
