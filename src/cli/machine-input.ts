@@ -1,5 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { Fault } from '#core/fault.ts'
+import { parseSizeMb } from '#core/units.ts'
+import { isRootPersist, rootPersists } from '#spec/rootfs.ts'
 import { shellSplit } from '#spec/shell-split.ts'
 import type { MachineConfig, MachineFile } from '#spec/machine-config.ts'
 import { keyValues } from './arguments.ts'
@@ -32,6 +34,18 @@ export const machineConfigFlags: readonly Flag[] = [
     kind: 'text',
     value: 'POLICY',
     summary: 'Restart policy: no, on-failure or always',
+  },
+  {
+    name: 'rootfs-persist',
+    kind: 'text',
+    value: 'never|restart|always',
+    summary: 'Keep what the machine writes to its root over restarts, or over updates too',
+  },
+  {
+    name: 'rootfs-size',
+    kind: 'text',
+    value: 'SIZE',
+    summary: 'How much it can write to its root: a number of GB, or with a unit: 2gb',
   },
   {
     name: 'schedule',
@@ -89,6 +103,8 @@ export function applyMachineFlags(config: MachineConfig, flags: FlagValues): Mac
   }
   const policy = restartPolicy(flags)
   if (policy) out.restart = { ...config.restart, policy }
+  const rootfs = rootfsOf(flags)
+  if (rootfs) out.rootfs = { ...config.rootfs, ...rootfs }
   const schedule = scheduleOf(flags)
   if (schedule) out.schedule = schedule
   if (flags.given('skip-dns-registration')) {
@@ -125,6 +141,23 @@ function restartPolicy(flags: FlagValues): 'no' | 'on-failure' | 'always' | unde
   if (named === 'on-fail') return 'on-failure'
   if (named === 'no' || named === 'on-failure' || named === 'always') return named
   throw new Fault('bad_request', `--restart is no, on-failure or always, not "${named}"`)
+}
+
+function rootfsOf(flags: FlagValues): MachineConfig['rootfs'] {
+  const persist = flags.text('rootfs-persist')
+  const size = flags.text('rootfs-size')
+  if (persist === undefined && size === undefined) return undefined
+  if (persist !== undefined && !isRootPersist(persist)) {
+    const known = rootPersists.join(', ')
+    throw new Fault('bad_request', `--rootfs-persist is one of ${known}, not "${persist}"`)
+  }
+  return { ...(persist ? { persist } : {}), ...(size ? { size_gb: gigabytes(size) } : {}) }
+}
+
+function gigabytes(size: string): number {
+  const gb = (parseSizeMb(size, 'gb') ?? NaN) / 1024
+  if (Number.isInteger(gb) && gb > 0) return gb
+  throw new Fault('bad_request', `--rootfs-size "${size}" is no size in whole GB; write 2 or 2gb`)
 }
 
 function scheduleOf(flags: FlagValues): 'hourly' | 'daily' | 'weekly' | 'monthly' | undefined {
