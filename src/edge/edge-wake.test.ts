@@ -210,6 +210,19 @@ describe('the edge, cold', () => {
     assert.equal((await get(world.settings, { host: 'busy.hangar.localhost' })).status, 200)
     assert.equal(busy.wakes, 1)
   })
+
+  test('a machine that a command runs in is left alone, and the one beside it rests', async () => {
+    const services = [webService(world.host.appPort, { autostop: 'suspend' })]
+    const used = await world.host.add('m-a-used', { app: 'used', services })
+    world.host.inUse.add('m-a-used')
+    const beside = await world.host.add('m-b-beside', { app: 'used', services })
+    await settled(world)
+    await eventually('the one beside it rests', () => beside.stops.length > 0, 5_000)
+    await systemClock.sleep(1_500)
+    assert.deepEqual(used.stops, [])
+    world.host.inUse.clear()
+    await eventually('it rests once the command has ended', () => used.stops.length > 0, 5_000)
+  })
 })
 
 function openSocket(world: World, app: string): WebSocket {

@@ -201,6 +201,8 @@ export interface PaperHost {
   listenLateMs: number
   failWakes: string | undefined
   refuseSuspend: boolean
+  /** Machines that a command runs in. */
+  inUse: Set<string>
   add(id: string, row: Partial<MachineRow>): Promise<PaperMachine>
   put(id: string, changes: Partial<MachineRow>): Promise<void>
   listen(id: string): Promise<void>
@@ -244,6 +246,7 @@ async function openPaperHost(options: {
     listenLateMs: 0,
     failWakes: undefined,
     refuseSuspend: false,
+    inUse: new Set(),
     async add(id, changes) {
       const running = (changes.state ?? 'started') === 'started'
       const row = exampleRow({
@@ -324,6 +327,7 @@ function hostApi(host: PaperHost): http.Server {
         await host.put(id, { state: 'started', ready: true })
         return say(200, { row: machine.row })
       }
+      if (host.inUse.has(id)) return say(409, { error: 'it runs a command', status: 'conflict' })
       if (verb === 'suspend' && host.refuseSuspend) {
         return say(412, { error: 'memory is too large', status: 'precondition_failed' })
       }

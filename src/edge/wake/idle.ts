@@ -11,6 +11,8 @@ export interface Running {
   quiet: boolean
   /** Up without a break since the previous pass. */
   settled: boolean
+  /** Its host has just refused to let it rest: a command runs in it for somebody. */
+  inUse?: boolean
 }
 
 /**
@@ -25,7 +27,7 @@ export function machineToRest(running: Running[], region: string): Running | und
     .map(({ row }) => minMachinesRunning(row))
   if (running.length <= Math.max(0, ...kept)) return undefined
   if (running.some(({ settled }) => !settled)) return undefined
-  const candidates = running.filter(({ row }) => autostopOfMachine(row) !== 'off')
+  const candidates = running.filter(({ row, inUse }) => autostopOfMachine(row) !== 'off' && !inUse)
   if (running.length === 1) {
     const [only] = candidates
     return only && only.load === 0 && only.quiet ? only : undefined

@@ -1,5 +1,5 @@
 import { systemClock } from '#core/clock.ts'
-import { messageOf } from '#core/fault.ts'
+import { isFault, messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
 import type { Router } from '../proxy/router.ts'
 import { autostopOfMachine, type Member } from '../proxy/routes.ts'
@@ -48,8 +48,7 @@ export function startSleep(options: SleepOptions): { close(): void } {
     for (const app of table.apps()) {
       const running = runningOf(app, now)
       for (const { row } of running) up.set(row.id, row.changed_at)
-      const machine = machineToRest(running, options.region)
-      if (machine) rest(machine)
+      void restOne(running)
     }
     upBefore = up
     for (const [machine, seen] of now) now.set(machine, `${seen}${streams.total(machine)}`)
@@ -75,16 +74,27 @@ export function startSleep(options: SleepOptions): { close(): void } {
     }))
   }
 
-  function rest({ row }: Running): void {
+  /** One of an app's machines, or the next best where that one is in use otherwise. */
+  async function restOne(running: Running[]): Promise<void> {
+    const machine = machineToRest(running, options.region)
+    if (!machine) return
+    const { row } = machine
     const how = autostopOfMachine(row)
     if (how === 'off' || stop.signal.aborted) return
     log.info(
       { app: row.app, machine: row.id },
       `${how === 'stop' ? 'stopping' : 'suspending'} it: idle`,
     )
-    starter.rest(row, how).catch((error: unknown) => {
+    try {
+      await starter.rest(row, how)
+    } catch (error) {
+      if (isFault(error, 'conflict')) {
+        log.info({ machine: row.id, why: error.message }, 'it is left running')
+        machine.inUse = true
+        return restOne(running)
+      }
       log.warn({ machine: row.id, error: messageOf(error) }, 'an idle machine could not be stopped')
-    })
+    }
   }
 
   void (async () => {

@@ -10,7 +10,7 @@ export interface Starter {
   /** Resolves when the machine is ready for traffic, with its row; rejects with what the host said. */
   wake(machine: MachineRow): Promise<MachineRow>
   waking(machineId: string): boolean
-  /** Stops or suspends; a refused suspend becomes a stop (PRX-43). */
+  /** Stops or suspends; a refused suspend becomes a stop (PRX-43), but for `conflict`: it is in use otherwise. */
   rest(machine: MachineRow, how: 'stop' | 'suspend'): Promise<void>
 }
 
@@ -91,6 +91,7 @@ export function openStarter({ key, holdMs, log, onRow }: StarterOptions): Starte
           await ask(machine, 'suspend', restTimeoutMs)
           return
         } catch (error) {
+          if (isFault(error, 'conflict')) throw error
           log.info(
             { machine: machine.id, error: messageOf(error) },
             'cannot suspend it; stopping it',
