@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isAlive, signalProcess } from '#sys/process.ts'
 import { load } from './support/load.ts'
+import { walkInShell } from './support/terminal.ts'
 import { eventually, startTestCloud, type TestCloud } from './support/test-cloud.ts'
 
 /** One straight walk through the whole system on one cloud: source, image, machine, edge; sleep and wake; kills. */
@@ -62,6 +63,13 @@ test(
     assert.match(answer.headers.location ?? '', /^https:\/\/tiny\.hangar\.localhost/)
   },
 )
+
+test('a shell in a container, which stays awake for as long', slow, async () => {
+  const [tiny] = await machines('tiny')
+  assert.ok(tiny)
+  await cloud.hangar(['m', 'start', tiny.id, '-a', 'tiny'])
+  await walkInShell(cloud, { app: 'tiny', machine: tiny.id, busybox: '/busybox' })
+})
 
 test('a Python server is launched', slow, async () => {
   const folder = cloud.appFolder('python')

@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test'
 import type { HostInfo } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
 import { signalProcess } from '#sys/process.ts'
+import { walkInShell } from './support/terminal.ts'
 import { eventually, startTestCloud, type TestCloud } from './support/test-cloud.ts'
 
 /** A cloud whose machines are VMs, played by a program where no guest boots by KVM: one walk through the life of one. */
@@ -125,7 +126,7 @@ test(
   },
 )
 
-/** What a program inside says; an idle machine may fall asleep at any moment, also under a program. */
+/** What a program inside says; an idle machine may fall asleep at any moment until it runs. */
 async function inside(command: string): Promise<string> {
   const { id } = await machine()
   return eventually(
@@ -138,6 +139,12 @@ async function inside(command: string): Promise<string> {
     bootMs,
   )
 }
+
+test('a shell in a VM, which stays awake for as long', slow, async () => {
+  const { id } = await machine()
+  await cloud.hangar(['m', 'start', id, '-a', 'micro'])
+  await walkInShell(cloud, { app: 'micro', machine: id, busybox: '/bin/busybox' })
+})
 
 test('exec, logs, a snapshot and an extension of its volume', slow, async () => {
   const { id, config } = await machine()

@@ -71,7 +71,7 @@ test('every root field of GraphQL has a row, and only what says "not yet" is not
 
 /** For all clients alike, or for Hangar's own: these have no row. */
 const unlisted =
-  /^\/(v1|api\/v1)\/\*$|^\/v1\/apps\/:app\/machines\/:id\/\*$|^\/api\/v1\/(viewer|status|images\/inspect|apps\/:app\/(log-stream|builds|builds\/.*|deploys|secrets\/apply|releases\/:id|releases\/:id\/progress|definition))$/
+  /^\/(v1|api\/v1)\/\*$|^\/v1\/apps\/:app\/machines\/:id\/\*$|^\/api\/v1\/(viewer|status|images\/inspect|apps\/:app\/(log-stream|machines\/:id\/exec|builds|builds\/.*|deploys|secrets\/apply|releases\/:id|releases\/:id\/progress|definition))$/
 
 for (const [heading, prefix] of [
   ['Machines REST', '/v1/'],

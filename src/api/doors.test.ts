@@ -111,6 +111,7 @@ const rows: Record<Need, string[]> = {
     ...['start', 'stop', 'restart', 'signal', 'cordon', 'uncordon', 'suspend', 'exec'].map(
       (verb) => `POST ${machine}/${verb}`,
     ),
+    'GET /api/v1/apps/:app/machines/:id/exec',
     `POST ${machine}/lease`,
     `DELETE ${machine}/lease`,
     `POST ${machine}/metadata/:key`,

@@ -6,6 +6,7 @@ import { limits } from '#core/limits.ts'
 import { authenticate } from '#control/auth/index.ts'
 import type { ControlContext } from '#control/index.ts'
 import { isDatabaseDown } from '#control/store/index.ts'
+import { acceptWebSockets, upgradeOptions } from '#sys/web-socket.ts'
 import { addressRoutes } from './addresses.ts'
 import { appRoutes } from './apps.ts'
 import { limitBodies } from './body-limit.ts'
@@ -19,6 +20,7 @@ import { machineRoutes } from './machines.ts'
 import { managedPostgresRoutes } from './managed-postgres.ts'
 import { openApiRoutes } from './openapi/door.ts'
 import { platformRoutes } from './platform.ts'
+import { programRoutes } from './programs.ts'
 import { registryTokenRoutes } from './registry-token.ts'
 import type { Env, Request } from './request.ts'
 import { secretKeyRoutes, secretRoutes } from './secrets.ts'
@@ -60,6 +62,7 @@ export function createApi(ctx: ControlContext): Hono<Env> {
   }
   appRoutes(api)
   machineRoutes(api)
+  programRoutes(api)
   volumeRoutes(api)
   secretRoutes(api)
   secretKeyRoutes(api)
@@ -111,9 +114,10 @@ export async function serveApi(ctx: ControlContext): Promise<{ close(): Promise<
     port,
     autoCleanupIncoming: false,
     // An absurd token is refused in words; Node's own limit would answer it with none.
-    serverOptions: { maxHeaderSize: 256 * 1024 },
+    serverOptions: { maxHeaderSize: 256 * 1024, ...upgradeOptions },
   })
   if (!('requestTimeout' in server)) throw new Fault('internal', 'the API needs HTTP/1.1')
+  acceptWebSockets(server, (request, bindings) => api.fetch(request, bindings))
   // A build's context may take as long as it takes; a slow header may not.
   server.requestTimeout = 0
   refuseSlowBodies(server, { bodyMsMax: limits.apiBodyMsMax })

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import { Fault, isFault } from '#core/fault.ts'
 import { faultFromAnswer, httpRequest, readBody, type HttpAnswer } from '#sys/http-client.ts'
+import { openWebSocket, type WebSocket } from '#sys/web-socket.ts'
 import type { Place } from './place.ts'
 
 /** The public API as the CLI speaks it. Errors of the server come back as the Fault they were. */
@@ -17,6 +18,8 @@ export interface Api {
   lines<T>(path: string): AsyncGenerator<T>
   /** Streams a body up and reads JSON lines back. */
   upload<T>(path: string, body: Readable, type: string): AsyncGenerator<T>
+  /** A WebSocket, paused. */
+  socket(path: string): Promise<WebSocket>
 }
 
 // A wait of the Machines API lasts up to 60 s before it says anything.
@@ -71,6 +74,17 @@ export function connectApi(place: Place, signal: AbortSignal): Api {
       const answer = await ask({ method: 'PUT', path, body, headers, patient: true })
       yield* jsonLines<T>(answer.body)
     },
+    socket: (path) => openSocket(place, signal, path),
+  }
+}
+
+async function openSocket(place: Place, signal: AbortSignal, path: string): Promise<WebSocket> {
+  const headers = { authorization: `Bearer ${place.token}` }
+  try {
+    return await openWebSocket(place.api, { path, headers, signal, timeoutMs: answerTimeoutMs })
+  } catch (error) {
+    if (signal.aborted) throw error
+    throw isFault(error, 'unauthorized') ? refused(place, error) : translate(error, place)
   }
 }
 
@@ -96,12 +110,14 @@ async function askServer(place: Place, signal: AbortSignal, request: Ask): Promi
   const fault = faultFromAnswer(answer.status, text, `${method} ${path}`)
   // The wait of a machine says "not yet" with a 408 alone.
   if (answer.status === 408) throw new Fault('wait_timeout', fault.message)
-  if (answer.status !== 401) throw fault
-  throw new Fault(
+  throw answer.status === 401 ? refused(place, fault) : fault
+}
+
+const refused = (place: Place, fault: Fault): Fault =>
+  new Fault(
     'unauthorized',
     `${place.api} refuses the access token (${fault.message}); check FLY_ACCESS_TOKEN, --access-token or $HANGAR_HOME/token`,
   )
-}
 
 const notThere = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN'])
 const cutOff = new Set(['ECONNRESET', 'EPIPE', 'ETIMEDOUT'])

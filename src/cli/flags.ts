@@ -97,6 +97,14 @@ export const vmFlags: readonly Flag[] = [
 /** App and config: what every command about one app takes. */
 export const aboutApp: readonly Flag[] = [appFlag, configFlag]
 
+/** The global flags of a command: a letter that it uses itself stands for its own flag. */
+export function globalFlagsOf(command: { flags?: readonly Flag[] }): Flag[] {
+  const taken = new Set(command.flags?.map((flag) => flag.short))
+  return globalFlags.map(({ short, ...flag }) =>
+    short === undefined || taken.has(short) ? flag : { ...flag, short },
+  )
+}
+
 /** Flags that stand before or after any command. */
 export const globalFlags: readonly Flag[] = [
   {

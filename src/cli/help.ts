@@ -1,5 +1,5 @@
 import type { Command, Flag } from './command.ts'
-import { globalFlags } from './flags.ts'
+import { globalFlags, globalFlagsOf } from './flags.ts'
 
 /** The verbs that start, stop and check the cloud; another room answers them, the help names them all. */
 export const cloudVerbs: readonly (readonly [string, string])[] = [
@@ -58,6 +58,6 @@ export function helpFor(command: Command, path: string): string {
     lines.push('', 'Commands:', ...columns(rows))
   }
   if (command.flags?.length) lines.push('', 'Flags:', ...columns(visible(command.flags)))
-  lines.push('', 'Global flags:', ...columns(visible(globalFlags)))
+  lines.push('', 'Global flags:', ...columns(visible(globalFlagsOf(command))))
   return lines.join('\n')
 }

@@ -2,7 +2,7 @@ import { isFault, messageOf } from '#core/fault.ts'
 import { parseArguments } from './arguments.ts'
 import { verbs } from './commands/index.ts'
 import { makeCall } from './call.ts'
-import { globalFlags } from './flags.ts'
+import { globalFlagsOf } from './flags.ts'
 import { helpFor, helpForAll } from './help.ts'
 import { colorsOf, complain, outputClosed, processIo, say, type Io } from './io.ts'
 import { Cancelled } from './prompt.ts'
@@ -48,7 +48,7 @@ async function dispatch(argv: readonly string[], io: Io): Promise<number> {
   }
   const found = findCommand(await findVerb(verbs, word).load(), rest.slice(1))
   const { command, path } = found
-  const flags = [...(command.flags ?? []), ...globalFlags]
+  const flags = [...(command.flags ?? []), ...globalFlagsOf(command)]
   const parsed = parseArguments([...globals, ...found.rest], flags)
   if (asksHelp || parsed.flags.on('help') || !command.run) {
     say(io, helpFor(command, path))

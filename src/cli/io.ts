@@ -1,6 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
 import { isatty } from 'node:tty'
 import pc from 'picocolors'
+import { rawTerminal } from '#sys/raw-terminal.ts'
 
 /** Everything of the outside that a command touches, so that a test can give it another one. */
 export interface Io {
@@ -9,6 +10,8 @@ export interface Io {
   stdin: Readable
   env: Record<string, string | undefined>
   cwd: string
+  /** Where both stdin and stdout are one. */
+  terminal?: Terminal
   /** True when a person can be asked: both ends are terminals and this is no CI job. */
   interactive: boolean
   /** True when stdin is a terminal: reading it would wait for typing. */
@@ -16,6 +19,20 @@ export interface Io {
   color: boolean
   /** Aborted by Ctrl-C, or when nobody reads the output any more. */
   signal: AbortSignal
+}
+
+/** The terminal that a person sits at. */
+export interface Terminal {
+  size: () => TerminalSize
+  /** Returns what ends it. */
+  onResize: (listener: () => void) => () => void
+  /** Each key comes as it is, Ctrl-C too, and nothing is echoed, until what it returns is called. */
+  raw: () => () => void
+}
+
+export interface TerminalSize {
+  rows: number
+  columns: number
 }
 
 /** Why the signal is aborted when nobody reads on: no error. */
@@ -39,6 +56,29 @@ export function processIo(): Io {
     stdinIsTerminal: inIsTerminal,
     color: outIsTerminal && !process.env['NO_COLOR'],
     signal: abort.signal,
+    ...(outIsTerminal && inIsTerminal ? { terminal: processTerminal(abort) } : {}),
+  }
+}
+
+function processTerminal(abort: AbortController): Terminal {
+  const { stdin, stdout } = process
+  // Who ends us meanwhile must not leave a terminal behind that echoes nothing.
+  const end = () => abort.abort(new Error('ended by a signal'))
+  return {
+    // One that does not know its size says 0.
+    size: () => ({ rows: stdout.rows || 24, columns: stdout.columns || 80 }),
+    onResize: (listener) => {
+      stdout.on('resize', listener)
+      return () => void stdout.off('resize', listener)
+    },
+    raw: () => {
+      const restore = rawTerminal(stdin)
+      for (const name of ['SIGTERM', 'SIGHUP']) process.on(name, end)
+      return () => {
+        restore()
+        for (const name of ['SIGTERM', 'SIGHUP']) process.off(name, end)
+      }
+    },
   }
 }
 

@@ -47,6 +47,11 @@ export const limits = {
   execSecondsDefault: 60,
   execSecondsMax: 300,
   execOutputBytesMax: 4 * 1024 * 1024,
+  /** A program with open streams, as a terminal: it keeps its machine awake for as long. */
+  programSecondsMax: 12 * 3600,
+  /** Its command as a query: what a request's head takes. */
+  programQueryBytesMax: 12 * 1024,
+  programsPerHostMax: 1_000,
   /** Requests held for one sleeping app. */
   heldRequestsPerAppMax: 10_000,
   /** PRX-36. */

@@ -11,6 +11,7 @@ import type { MachineVerbs, Runtimes } from '#host/runtime/index.ts'
 import type { Volumes } from '#host/volume/index.ts'
 import { Changes } from './changes.ts'
 import type { Health } from './checks/index.ts'
+import { Execs } from './execs.ts'
 import { KeyedQueue } from './keyed-queue.ts'
 import { SharedPasses } from './shared-passes.ts'
 import type { LogSpool } from './logs/index.ts'
@@ -67,6 +68,7 @@ export interface Agent extends AgentParts {
   rows: Map<string, MachineRow>
   /** What the work under way on a machine listens to: `soft` ends a wait before a restart, `hard` any wait. */
   interrupts: Map<string, { soft: AbortController; hard: AbortController }>
+  execs: Execs
   /** Starts that requests wait for, shared. */
   wakes: Map<string, Promise<MachineRow>>
   /** Machines and volumes to be destroyed before they were made: a create that is still on its way must not make them. */
@@ -88,6 +90,7 @@ export function createAgent(parts: AgentParts): Agent {
     runs: new Map(),
     rows: new Map(),
     interrupts: new Map(),
+    execs: new Execs(),
     wakes: new Map(),
     unwanted: new Set(),
     mode: 'open',

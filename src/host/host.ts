@@ -8,6 +8,7 @@ import { isFault, messageOf } from '#core/fault.ts'
 import type { HostRow } from '#spec/roster.ts'
 import type { HostSettings } from '#spec/settings.ts'
 import { createLogger } from '#sys/log.ts'
+import { acceptWebSockets, upgradeOptions } from '#sys/web-socket.ts'
 import { openImageStore } from '#host/image/index.ts'
 import { openHostNet } from '#host/net/index.ts'
 import { openContainerDriver, openQemuDriver, openRuntimes } from '#host/runtime/index.ts'
@@ -150,10 +151,14 @@ async function openAgent(
 /** Serves on `unix:/path`, in the place of a socket that a killed process left, or on `http://address:port`. */
 export async function listen(
   address: string,
-  fetch: (request: Request) => Response | Promise<Response>,
+  fetch: (request: Request, bindings: object) => Response | Promise<Response>,
 ): Promise<Server> {
   const answer = getRequestListener(fetch)
-  const server = createHttpServer((request, response) => void answer(request, response))
+  const server = createHttpServer(
+    upgradeOptions,
+    (request, response) => void answer(request, response),
+  )
+  acceptWebSockets(server, fetch)
   // Wakes and waits answer late; an idle connection of a role stays open between its calls.
   server.requestTimeout = 0
   server.keepAliveTimeout = 75_000

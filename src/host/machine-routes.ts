@@ -6,8 +6,11 @@ import { hostCreateSchema, hostUpdateSchema } from '#spec/host-api.ts'
 import type { MachineConfig } from '#spec/machine-config.ts'
 import { writeMachineList } from '#spec/machine-line.ts'
 import { execInputSchema, leaseNonceHeader } from '#spec/machine.ts'
+import { readProgramQuery } from '#spec/program.ts'
+import { requireUpgrade } from '#sys/web-socket.ts'
 import type { Agent, Source } from './agent.ts'
 import { createMachine } from './create.ts'
+import { execInMachine, openInMachine, serveProgram } from './exec.ts'
 import { acquireLease, readLease, releaseLease } from './leases.ts'
 import { presentLease, presentMachine, writeMachine } from './present.ts'
 import { routed } from './routed.ts'
@@ -16,7 +19,6 @@ import { updateMachine } from './update.ts'
 import {
   cordonMachine,
   destroyMachine,
-  execInMachine,
   restartMachine,
   setMetadata,
   signalMachine,
@@ -139,6 +141,18 @@ function lifeVerbs(routes: Hono, agent: Agent): void {
   routes.post('/v1/machines/:id/exec', async (context) => {
     const { data } = await readJson(context, execInputSchema)
     return context.json(await execInMachine(agent, context.req.param('id'), data))
+  })
+  routes.get('/v1/machines/:id/exec', async (context) => {
+    const accept = requireUpgrade(context.env)
+    const query = readProgramQuery(context.req.url)
+    const program = await openInMachine(agent, context.req.param('id'), query)
+    try {
+      void serveProgram(program, await accept())
+    } catch (error) {
+      program.close()
+      throw error
+    }
+    return context.json(ok)
   })
   routes.post('/v1/machines/:id/wake', async (context) =>
     context.json({ row: await wakeMachine(agent, context.req.param('id')) }),

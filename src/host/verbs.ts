@@ -1,12 +1,11 @@
 import { Fault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import { resolveGuest } from '#spec/guest-size.ts'
-import type { ExecInput, ExecResult, MachineState } from '#spec/machine.ts'
+import type { MachineState } from '#spec/machine.ts'
 import { stopSignals } from '#spec/machine-config.ts'
 import { runtimeMetadataKey } from '#spec/runtime.ts'
 import { apply, commit, refuseToMake, type Agent, type NewEvent, type Source } from './agent.ts'
 import { checkCapacity } from './capacity.ts'
-import { splitWords } from './command.ts'
 import { checkRuntimeWish, haltFor } from './config-rules.ts'
 import { requireSameRuntime } from './kept-root.ts'
 import { requireLease } from './leases.ts'
@@ -75,6 +74,18 @@ function startNow(agent: Agent, record: MachineRecord): void {
   commit(agent, record, { patch: { life: { ...record.life, startAt: null } } })
 }
 
+/**
+ * An idle machine is not taken away from under a command that somebody waits for: it has a deadline, and the edge asks again.
+ * Whoever says stop or suspend themselves is not asked whether they mean it.
+ */
+function refuseWhileInUse(agent: Agent, id: string, by: Caller): void {
+  if (by.source !== 'proxy' || !agent.execs.any(id)) return
+  throw new Fault(
+    'conflict',
+    `machine ${id} is idle but runs a command for somebody; it is left running until that has ended`,
+  )
+}
+
 export interface StopRequest {
   signal?: string | null | undefined
   timeout?: string | number | null | undefined
@@ -102,6 +113,7 @@ export async function stopMachine(
   checkSignal(request.signal)
   await change(agent, id, by, (record) => {
     if (record.life.state === 'stopped') return
+    refuseWhileInUse(agent, id, by)
     const event = { type: 'stop', halt: haltOf(record, request) } as const
     const patch = { restarts: [], startWithHost: false }
     apply(agent, record, event, { patch, events: news('stop', 'stopping', by) })
@@ -133,6 +145,7 @@ export async function restartMachine(
 export async function suspendMachine(agent: Agent, id: string, by: Caller): Promise<void> {
   await change(agent, id, by, (record) => {
     if (record.life.state === 'suspended') return
+    refuseWhileInUse(agent, id, by)
     const { config } = record
     const why = suspendHindrance(config, capabilitiesOf(agent, record))
     if (why) throw new Fault('precondition_failed', `machine ${id} cannot be suspended: ${why}`)
@@ -178,7 +191,8 @@ export function cordonMachine(agent: Agent, id: string, by: Caller, cordoned: bo
   commit(agent, record, { patch: { cordoned }, events: news(type, record.life.state, by) })
 }
 
-function running(agent: Agent, id: string, verb: string): void {
+/** @throws Fault `precondition_failed` when the machine does not run, with what to do */
+export function requireRunning(agent: Agent, id: string, verb: string): void {
   const { state, after } = present(agent, id).life
   if (state === 'started') return
   // One on its way up needs nobody to start it.
@@ -197,31 +211,9 @@ export async function signalMachine(
   signal: string,
 ): Promise<void> {
   checkSignal(signal)
-  running(agent, id, 'signal')
+  requireRunning(agent, id, 'signal')
   requireLease(agent, id, by.nonce)
   await agent.driver.signal(id, signal as NodeJS.Signals)
-}
-
-/** A program in the machine, to its end; one that fails is an answer and not an error. */
-export async function execInMachine(
-  agent: Agent,
-  id: string,
-  input: ExecInput,
-): Promise<ExecResult> {
-  running(agent, id, 'run a command in')
-  const argv = input.command?.length ? input.command : splitWords(input.cmd ?? '')
-  if (argv.length === 0) throw new Fault('invalid', 'command must name a program')
-  const seconds = Math.min(input.timeout ?? limits.execSecondsDefault, limits.execSecondsMax)
-  const result = await agent.driver.exec(id, {
-    argv,
-    ...(input.stdin ? { stdin: input.stdin } : {}),
-    timeoutMs: seconds * 1000,
-    outputBytesMax: limits.execOutputBytesMax,
-  })
-  if (result.timedOut) {
-    throw new Fault('timeout', `the command did not end in ${seconds} s and was killed`)
-  }
-  return { exit_code: result.exitCode, stdout: result.stdout, stderr: result.stderr }
 }
 
 /**

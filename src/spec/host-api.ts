@@ -14,6 +14,7 @@ import { volumeInputSchema } from './volume.ts'
  *   POST   /v1/machines/:id                            HostUpdate → Machine
  *   DELETE /v1/machines/:id?kill=true                  {ok}
  *   POST   /v1/machines/:id/start|stop|restart|signal|cordon|uncordon|suspend|exec
+ *   GET    /v1/machines/:id/exec                       a WebSocket: spec/program.ts
  *   GET    /v1/machines/:id/wait|ps|events|versions|lease|metadata
  *   POST   /v1/machines/:id/lease?ttl=                 lease envelope; DELETE releases
  *   POST   /v1/machines/:id/metadata/:key  {value}     204; DELETE 204

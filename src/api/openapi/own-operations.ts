@@ -57,6 +57,20 @@ export const ownOperations: Operations = {
     answer: resolvedImageSchema,
   },
 
+  [`GET ${app}/machines/:id/exec`]: {
+    id: 'Machines_open',
+    summary: 'Run a program in a machine with open streams: a WebSocket, for a terminal or a pipe',
+    query: {
+      cmd: 'one line, split into words',
+      command: 'one word; repeated for each, in place of cmd',
+      tty: 'true: with a terminal',
+      rows: 'of the terminal',
+      columns: 'of the terminal',
+      term: 'its kind, as TERM',
+      timeout: 'seconds',
+    },
+    status: 101,
+  },
   [`GET ${app}/log-stream`]: {
     id: 'Logs_stream',
     summary: 'Follow the log of an app',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Command } from '../command.ts'
-import { globalFlags } from '../flags.ts'
+import { globalFlagsOf } from '../flags.ts'
 import {
   hangar,
   startApi,
@@ -42,7 +42,7 @@ test('the table of verbs says of each what its file says', async () => {
 
 test('every command has flags of its own only, and letters that mean one thing', async () => {
   const check = (command: Command, path: string): void => {
-    const flags = [...(command.flags ?? []), ...globalFlags]
+    const flags = [...(command.flags ?? []), ...globalFlagsOf(command)]
     const words = flags.flatMap(({ name, short, aliases = [] }) => [
       `--${name}`,
       ...aliases.map((alias) => `--${alias}`),

@@ -41,6 +41,11 @@ export const verbs: readonly Verb[] = [
     load: async () => (await import('./machine.ts')).machine,
   },
   {
+    name: 'ssh',
+    summary: 'Open a shell in a machine',
+    load: async () => (await import('./ssh.ts')).ssh,
+  },
+  {
     name: 'scale',
     summary: 'Scale app resources',
     load: async () => (await import('./scale.ts')).scale,

@@ -4,6 +4,7 @@ import type { Call, Command } from '../command.ts'
 import { aboutApp, jsonFlag } from '../flags.ts'
 import { sayJson } from '../io.ts'
 import { findMachine, listMachines, machinePath } from '../machines.ts'
+import { runProgram } from '../program.ts'
 
 async function runExec(call: Call): Promise<number> {
   const { io, flags, args } = call
@@ -14,6 +15,14 @@ async function runExec(call: Call): Promise<number> {
     rest.length > 0 ? (await findMachine(api, app, first)).id : await onlyMachine(call, app)
   const words = rest.length > 0 ? rest : [first]
   const timeout = flags.number('timeout')
+  const tty = flags.on('tty')
+  if (tty || flags.on('interactive')) {
+    const query = {
+      ...(words.length === 1 ? { cmd: words[0] ?? '' } : { command: words }),
+      ...(timeout === undefined ? {} : { timeout }),
+    }
+    return runProgram(call, { app, machine: id, query, tty })
+  }
   const result = await api.post<ExecResult>(`${machinePath(app, id)}/exec`, {
     // One word is a line for the server to split, as flyctl sends it; several are taken as they are.
     ...(words.length === 1 ? { cmd: words[0] } : { command: words }),
@@ -45,6 +54,18 @@ export const machineExec: Command = {
   flags: [
     ...aboutApp,
     jsonFlag,
+    {
+      name: 'interactive',
+      short: 'i',
+      kind: 'switch',
+      summary: 'Hand on what is piped in, and show output as it comes',
+    },
+    {
+      name: 'tty',
+      short: 't',
+      kind: 'switch',
+      summary: 'With a terminal of its own at ours, as for a shell: -it ID sh',
+    },
     { name: 'timeout', kind: 'number', value: 'SECONDS', summary: 'How long it may run' },
   ],
   run: runExec,

@@ -3,6 +3,7 @@ import { hostInfoSchema, type HostInfo } from '#spec/host-api.ts'
 import { leaseNonceHeader } from '#spec/machine.ts'
 import type { HostRow } from '#spec/roster.ts'
 import { callBytes, httpRequest, type HttpAnswer, type HttpRequest } from '#sys/http-client.ts'
+import { openWebSocket, type WebSocket } from '#sys/web-socket.ts'
 import type { ControlContext } from '../context.ts'
 
 export interface HostCall {
@@ -95,6 +96,21 @@ export async function streamHost(
   call: HostCall,
 ): Promise<HttpAnswer> {
   return await withPulse(ctx, host, call, httpRequest)
+}
+
+/** A WebSocket to a host, paused. What it answers instead is thrown as the Fault it was. */
+export async function openHostSocket(
+  ctx: ControlContext,
+  host: HostRef,
+  call: Pick<HostCall, 'path' | 'timeoutMs'>,
+): Promise<WebSocket> {
+  return await withPulse(ctx, host, { ...call, method: 'GET' }, (target, request) =>
+    openWebSocket(target, {
+      path: request.path,
+      headers: request.headers ?? {},
+      timeoutMs: request.timeoutMs ?? hostCallTimeoutMs,
+    }),
+  )
 }
 
 async function withPulse<T>(

@@ -5,6 +5,7 @@ export {
   callHostBytes,
   freshHosts,
   hostCallTimeoutMs,
+  openHostSocket,
   streamHost,
   type HostCall,
   type HostRef,

@@ -8,9 +8,11 @@ import {
   type Lease,
   type Machine,
 } from '#spec/machine.ts'
+import { writeProgramQuery, type ProgramQuery } from '#spec/program.ts'
+import type { WebSocket } from '#sys/web-socket.ts'
 import { openSecrets, type AppRecord } from '../apps/index.ts'
 import type { ControlContext } from '../context.ts'
-import { callHost, type HostCall } from '../hosts/index.ts'
+import { callHost, openHostSocket, type HostCall } from '../hosts/index.ts'
 import { markGone, remember } from './placements.ts'
 import { machineNotFound, placementOf } from './read.ts'
 import { notePushed, refreshSecrets } from './secrets-push.ts'
@@ -166,6 +168,21 @@ export async function execMachine(
   }
   const timeoutMs = seconds * 1000 + 10_000
   return callMachine(ctx, app, id, { method: 'POST', path: '/exec', body: raw, timeoutMs }, options)
+}
+
+/** A guest may have to be spoken to first. */
+const openTimeoutMs = 30_000
+
+/** The same with open streams: a WebSocket that speaks as spec/program.ts says, paused. */
+export async function openProgram(
+  ctx: ControlContext,
+  app: AppRecord,
+  id: string,
+  query: Partial<ProgramQuery>,
+): Promise<WebSocket> {
+  const path = `/v1/machines/${id}/exec?${writeProgramQuery(query)}`
+  const placement = await placementOf(ctx, app, id)
+  return openHostSocket(ctx, placement, { path, timeoutMs: openTimeoutMs })
 }
 
 interface LeaseAnswer {

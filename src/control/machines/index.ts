@@ -6,6 +6,7 @@ export {
   machineAction,
   machineMetadata,
   machineVerbs,
+  openProgram,
   releaseLease,
   setMachineMetadata,
   updateMachine,
