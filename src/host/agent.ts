@@ -17,6 +17,7 @@ import { SharedPasses } from './shared-passes.ts'
 import type { LogSpool } from './logs/index.ts'
 import { step, type LifeEvent } from './machine-life.ts'
 import { machineRow } from './machine-row.ts'
+import type { Interrupts } from './piece-of-work.ts'
 import type { Durability, MachineRecord, Store } from './store/index.ts'
 
 /** Everything the agent works with; tests hand in fakes of the driver, the network and the images. */
@@ -66,8 +67,7 @@ export interface Agent extends AgentParts {
   runs: Map<string, Run>
   /** The newest announced row of each machine. */
   rows: Map<string, MachineRow>
-  /** What the work under way on a machine listens to: `soft` ends a wait before a restart, `hard` any wait. */
-  interrupts: Map<string, { soft: AbortController; hard: AbortController }>
+  interrupts: Map<string, Interrupts>
   execs: Execs
   /** Starts that requests wait for, shared. */
   wakes: Map<string, Promise<MachineRow>>

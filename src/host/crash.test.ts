@@ -222,7 +222,7 @@ test('resume of a VM whose snapshot is of no use', async (t) => {
   await eachStep(t, {
     prepare: async (host) => {
       await suspended(host)
-      vms?.failNextResume(new Error('made by another version'))
+      vms?.spoilSnapshot(id)
     },
     act: (host) => call(host, 'POST', `/v1/machines/${id}/start`),
     goal: 'started',

@@ -8,9 +8,12 @@ import { newLife, step, workOf, type Life, type LifeEvent } from './machine-life
 const halt = { signal: 'SIGINT', timeoutMs: 5000, drain: true }
 const events: LifeEvent[] = [
   { type: 'start' },
+  { type: 'start', revive: true },
   { type: 'park' },
   { type: 'ran' },
   { type: 'launch_failed' },
+  { type: 'launch_postponed', retryInMs: 500 },
+  { type: 'resume_failed' },
   { type: 'halted' },
   { type: 'halt_failed' },
   { type: 'suspend' },
@@ -30,7 +33,7 @@ const events: LifeEvent[] = [
 /** MCH-12, with the additions that the life's own comment names. */
 const observable: Record<MachineState, MachineState[]> = {
   created: ['starting', 'stopping', 'destroying', 'updating', 'stopped'],
-  starting: ['started', 'failed', 'destroying'],
+  starting: ['started', 'failed', 'destroying', 'suspended', 'restarting'],
   started: ['stopping', 'suspending', 'restarting', 'destroying', 'updating'],
   stopping: ['stopped', 'failed', 'destroying'],
   stopped: ['starting', 'destroying', 'updating'],
@@ -73,6 +76,12 @@ test('no sequence of events shows a transition outside MCH-12, and illegal event
               observable[life.state].includes(next.life.state),
               `${life.state} → ${next.life.state}`,
             )
+            if (life.state === 'starting' && next.life.state === 'suspended') {
+              assert.ok(life.resume, 'only what was suspended is so again')
+            }
+            if (life.state === 'starting' && next.life.state === 'restarting') {
+              assert.ok(life.revival, 'only what its policy started is tried again')
+            }
             const work = next.effects.filter((effect) => effect.type === 'work')
             assert.equal(work.length, settledStates.includes(next.life.state) ? 0 : 1)
             assert.equal(work[0]?.work, workOf(next.life.state))
@@ -128,4 +137,26 @@ test('a suspended machine resumes, a stopped one boots', () => {
   assert.equal(step(suspended, { type: 'start' }, 0).life.resume, true)
   const stopped = { ...newLife('rest'), state: 'stopped' as const }
   assert.equal(step(stopped, { type: 'start' }, 0).life.resume, false)
+})
+
+test('a resume that failed leaves a suspended machine, which resumes at its next start', () => {
+  const suspended = { ...newLife('rest'), state: 'suspended' as const }
+  const starting = step(suspended, { type: 'start' }, 0).life
+  const again = step(starting, { type: 'resume_failed' }, 0).life
+  assert.equal(again.state, 'suspended')
+  assert.equal(step(again, { type: 'start' }, 0).life.resume, true)
+})
+
+test('a start by policy is postponed as often as it fails, one that somebody asked for is not', () => {
+  const postponed = { type: 'launch_postponed', retryInMs: 700 } as const
+  const started = { ...newLife('start'), state: 'started' as const }
+  let life = step(started, { type: 'exited', restartInMs: 0 }, 0).life
+  for (let failures = 1; failures < 4; failures++) {
+    life = step(step(life, { type: 'halted' }, 0).life, postponed, 1000).life
+    assert.deepEqual([life.state, life.startAt, life.revival], ['restarting', 1700, { failures }])
+  }
+  assert.equal(step(step(life, { type: 'halted' }, 0).life, { type: 'ran' }, 0).life.revival, null)
+  const stopped = step(step(life, { type: 'stop', halt }, 0).life, { type: 'halted' }, 0).life
+  const asked = step(step(stopped, { type: 'start' }, 0).life, postponed, 0).life
+  assert.equal(asked.state, 'failed')
 })

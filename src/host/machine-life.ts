@@ -5,13 +5,17 @@ import type { MachineState } from '#spec/machine.ts'
  * The life of a machine as a table (MCH-12). A transient state has exactly one piece of work; whoever finds a machine in
  * it, after a crash too, does that work again and reports the outcome as the next event. Resting states have none.
  * Beyond MCH-12 a machine that waits for its restart may be stopped or updated, one that is parked after `skip_launch` goes from
- * `created` to `stopped` (CONF-6), and a kill leads from anywhere to `destroying` (MCH-37).
+ * `created` to `stopped` (CONF-6), and a kill leads from anywhere to `destroying` (MCH-37). What this host is to blame for
+ * costs a machine nothing that it had: it goes from `starting` back to `suspended` when only its resume failed, and back
+ * to `restarting` when its restart policy wants it to run.
  */
 export type LifeEventName =
   | 'start'
   | 'park'
   | 'ran'
   | 'launch_failed'
+  | 'launch_postponed'
+  | 'resume_failed'
   | 'stop'
   | 'exit_to_restart'
   | 'exit_to_rest'
@@ -36,7 +40,13 @@ export const lifeTable: TransitionTable<MachineState, LifeEventName> = {
     destroy: 'destroying',
     kill: 'destroying',
   },
-  starting: { ran: 'started', launch_failed: 'failed', kill: 'destroying' },
+  starting: {
+    ran: 'started',
+    launch_failed: 'failed',
+    launch_postponed: 'restarting',
+    resume_failed: 'suspended',
+    kill: 'destroying',
+  },
   started: {
     stop: 'stopping',
     exit_to_restart: 'restarting',
@@ -108,10 +118,17 @@ export interface Life {
   startAt: number | null
   /** In the middle of an update or restart, until it is ready for traffic again. */
   returning: boolean
+  /**
+   * What starts it is its restart policy, or its host that came back, and not somebody who asked: then it is tried until it
+   * works. Counts the launches that failed since, for no fault of the machine's. Absent in what older hosts wrote down.
+   */
+  revival?: { failures: number } | null
 }
 
 export type LifeEvent =
-  | { type: 'start' | 'park' | 'ran' | 'launch_failed' | 'halted' | 'halt_failed' }
+  | { type: 'park' | 'ran' | 'launch_failed' | 'resume_failed' | 'halted' | 'halt_failed' }
+  | { type: 'start'; revive?: boolean }
+  | { type: 'launch_postponed'; retryInMs: number }
   | { type: 'suspend' | 'suspended' | 'destroy' | 'kill' | 'removed' }
   | { type: 'stop' | 'restart' | 'suspend_failed'; halt: Halt }
   | { type: 'exited'; restartInMs: number | null }
@@ -127,6 +144,7 @@ export const newLife = (after: 'start' | 'rest'): Life => ({
   resume: false,
   startAt: null,
   returning: false,
+  revival: null,
 })
 
 /** The one piece of work of a state, undefined where the machine rests. */
@@ -141,25 +159,56 @@ function nameOf(life: Life, event: LifeEvent): LifeEventName {
   if (event.type === 'halted') return life.after === 'start' ? 'halted_to_start' : 'halted_to_rest'
   if (event.type === 'exited')
     return event.restartInMs === null ? 'exit_to_rest' : 'exit_to_restart'
+  // Nothing is left to go back to.
+  if (event.type === 'resume_failed' && !life.resume) return 'launch_failed'
+  if (event.type === 'launch_postponed' && !life.revival) return 'launch_failed'
   return event.type
 }
 
 const atOnce: Halt = { signal: 'SIGKILL', timeoutMs: 0, drain: false }
+const atRest = {
+  after: 'rest',
+  resume: false,
+  startAt: null,
+  returning: false,
+  revival: null,
+} as const
 
 /** The fields beside the state that an event sets. */
 function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> {
   switch (event.type) {
     case 'start':
-      return { after: 'rest', resume: life.state === 'suspended', returning: false }
+      return {
+        after: 'rest',
+        resume: life.state === 'suspended',
+        returning: false,
+        revival: event.revive ? { failures: 0 } : null,
+      }
     case 'stop':
     case 'suspend_failed':
-      return { after: 'rest', halt: event.halt, resume: false, startAt: null, returning: false }
+      return { ...atRest, halt: event.halt }
     case 'restart':
-      return { after: 'start', halt: event.halt, returning: true, startAt: null }
+      return { after: 'start', halt: event.halt, returning: true, startAt: null, revival: null }
     case 'exited':
       return event.restartInMs === null
         ? { after: 'rest', halt: null, returning: false }
-        : { after: 'start', halt: null, returning: true, startAt: now + event.restartInMs }
+        : {
+            after: 'start',
+            halt: null,
+            returning: true,
+            startAt: now + event.restartInMs,
+            revival: { failures: 0 },
+          }
+    case 'launch_postponed':
+      if (!life.revival) return { ...atRest, halt: null }
+      return {
+        after: 'start',
+        halt: null,
+        resume: false,
+        returning: true,
+        startAt: now + event.retryInMs,
+        revival: { failures: life.revival.failures + 1 },
+      }
     case 'update':
       return {
         after: event.launch ? 'start' : 'rest',
@@ -168,17 +217,19 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
         newRoot: life.newRoot === true || event.newRoot,
         startAt: null,
         returning: event.launch,
+        revival: null,
       }
     case 'kill':
     case 'destroy':
-      return { after: 'rest', halt: atOnce, resume: false, startAt: null, returning: false }
+      return { ...atRest, halt: atOnce }
     case 'launch_failed':
+    case 'resume_failed':
     case 'halt_failed':
-      return { returning: false, resume: false, halt: null, startAt: null }
+      return { returning: false, resume: false, halt: null, startAt: null, revival: null }
     case 'halted':
       return { halt: null, startAt: null }
     case 'ran':
-      return { resume: false, newRoot: false }
+      return { resume: false, newRoot: false, revival: null }
     default:
       return {}
   }

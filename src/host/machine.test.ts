@@ -284,6 +284,35 @@ test('a start that fails for a reason of the system is tried again', async (t) =
   assert.equal(host.driver.calls.filter((call) => call === `start ${id}`).length, 2)
 })
 
+test('a machine that ends while nothing can be started comes back as soon as something can', async (t) => {
+  const host = await openTestHost(t)
+  const { id } = await createTestMachine(host)
+  // Three tries are one launch.
+  host.driver.failNextStart(new Fault('native_failed', 'crun is not installed'), 6)
+  host.driver.finish(id, { exitCode: 1 })
+  await wait(host, id, 'state=restarting&timeout=5')
+  const waiting = () => host.agent.store.machines.get(id)
+  while (waiting().life.revival?.failures !== 1) await host.agent.clock.sleep(20)
+  assert.match(waiting().lastError ?? '', /crun is not installed; it is tried again in 1 s/)
+  const said = (await logs(host)).map(({ message }) => message)
+  assert.ok(said.some((line) => /could not be started.*tried again in 1 s/.test(line)))
+  await wait(host, id, 'state=started&timeout=15')
+  assert.equal(waiting().lastError, null)
+  const failed = (await get(host, id)).events.filter(({ status }) => status === 'failed')
+  assert.equal(failed.length, 1)
+})
+
+test('what its own config is to blame for ends a machine that comes back, and so does its policy', async (t) => {
+  const host = await openTestHost(t)
+  const spoiled = await createTestMachine(host)
+  host.driver.failNextStart(new Fault('invalid', 'no such command'))
+  host.driver.finish(spoiled.id, { exitCode: 1 })
+  await wait(host, spoiled.id, 'state=failed&timeout=5')
+  const once = await createTestMachine(host, { restart: { policy: 'no' } })
+  host.driver.finish(once.id, { exitCode: 1 })
+  await wait(host, once.id, 'state=stopped&timeout=5')
+})
+
 test('an end that nobody told is found by the upkeep', async (t) => {
   const host = await openTestHost(t)
   const { id } = await createTestMachine(host, { restart: { policy: 'no' } })

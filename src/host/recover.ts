@@ -69,7 +69,7 @@ async function startWithHost(agent: Agent, id: string): Promise<void> {
   if (!record.startWithHost || record.life.state !== 'stopped') return
   const patch = { startWithHost: false, restarts: [] }
   const events = [{ type: 'start', status: 'starting', source: 'flyd' } as const]
-  apply(agent, record, { type: 'start' }, { patch, events })
+  apply(agent, record, { type: 'start', revive: true }, { patch, events })
   await carryOn(agent, id)
 }
 

@@ -8,7 +8,7 @@ import { inBackground } from './volume-verbs.ts'
  * Lets a suspended machine go on, thawed or out of its snapshot; may be done again when it runs already. Undefined when
  * what it had in memory is of no use: then it is started anew and keeps what it wrote to its root (MCH-42). Otherwise its
  * IPv4 address.
- * @throws what kept its network or its volume from it: its snapshot is still good
+ * @throws what kept it from going on although its snapshot is still good
  */
 export async function resumeMachine(
   agent: Agent,
@@ -24,7 +24,7 @@ export async function resumeMachine(
   try {
     await agent.driver.resume(id)
   } catch (error) {
-    if (agent.mode === 'closed') throw error
+    if (agent.mode === 'closed' || (await snapshotStands(agent, id))) throw error
     sayLost(agent, record, messageOf(error))
     return undefined
   }
@@ -35,6 +35,14 @@ export async function resumeMachine(
   const message = `Machine resumed in ${agent.clock.now() - begun} ms`
   agent.spool.say(id, { provider: 'runner', message })
   return ip4
+}
+
+/** What cannot be asked for is not taken for gone. */
+export async function snapshotStands({ driver }: Agent, id: string): Promise<boolean> {
+  return driver.recover(id).then(
+    (found) => found === 'running',
+    () => true,
+  )
 }
 
 /** The log and the operator learn that a machine starts anew. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test, type TestContext } from 'node:test'
-import { isFault } from '#core/fault.ts'
+import { Fault, isFault } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import { fakeDriver, fakeVms } from '#host/runtime/index.ts'
 import { used } from './capacity.ts'
@@ -72,7 +72,7 @@ test('MCH-42: without its snapshot a VM boots, and keeps what it wrote to its ro
 
 test('a snapshot that cannot be resumed is a cold start', async (t) => {
   const { host, vms, id, calls } = await suspendedVm(t)
-  vms.failNextResume(new Error('made by another version'))
+  vms.spoilSnapshot(id)
   await post(host, id, 'start')
   await reached(host, id, 'started')
   assert.equal(calls().at(-1), `start ${id}`)
@@ -89,6 +89,46 @@ test('what keeps the network away from a resume does not cost the snapshot', asy
   await reached(host, id, 'started')
   assert.equal(calls().filter((call) => call.startsWith('start')).length, 1)
   assert.equal((await get(host, id)).events[0]?.request?.['resumed'], true)
+})
+
+test('a resume that fails for our own fault leaves the machine suspended, and says so', async (t) => {
+  const { host, vms, id, calls } = await suspendedVm(t)
+  vms.failNextResume(new Fault('native_failed', 'no memory for a monitor'), 6)
+  await post(host, id, 'start')
+  await assert.rejects(reached(host, id, 'started'), (error) => {
+    assert.ok(isFault(error, 'bad_request'))
+    assert.match(error.message, /currently suspended: no memory for a monitor; it is still suspended/)
+    return true
+  })
+  assert.ok(vms.suspended(id))
+  const machine = await get(host, id)
+  assert.deepEqual(types(machine).slice(0, 2), ['start:failed', 'start:starting'])
+  await assert.rejects(wakeMachine(host.agent, id), (error) => {
+    assert.ok(isFault(error, 'precondition_failed'))
+    assert.match(error.message, /PM08.*its resume failed: no memory for a monitor/)
+    return true
+  })
+  // What mends it is enough: nothing was lost.
+  assert.equal((await wakeMachine(host.agent, id)).ready, true)
+  assert.equal(calls().filter((call) => call.startsWith('start')).length, 1)
+  assert.equal((await get(host, id)).events[0]?.request?.['resumed'], true)
+})
+
+test('a runtime that cannot be asked costs no snapshot either', async (t) => {
+  const { host, vms, id, calls } = await suspendedVm(t)
+  const { recover } = vms
+  let works = false
+  vms.recover = async (machine) => {
+    if (!works) throw new Fault('native_failed', 'qemu is not installed')
+    return recover(machine)
+  }
+  await post(host, id, 'start')
+  await host.agent.queue.idle()
+  assert.equal((await get(host, id)).state, 'suspended')
+  works = true
+  await post(host, id, 'start')
+  await reached(host, id, 'started')
+  assert.deepEqual(calls().at(-1), `resume ${id}`)
 })
 
 test('PRX-43: a suspend that fails becomes a stop', async (t) => {

@@ -24,9 +24,11 @@ function reached(record: MachineRecord, state: WaitState): boolean {
 }
 
 /** States from which a machine does not come to the wanted one without somebody asking for it. MCH-52. */
-function isDeadEnd(wanted: WaitState, state: MachineState): boolean {
+function isDeadEnd(wanted: WaitState, { life: { state }, lastError }: MachineRecord): boolean {
   if (wanted === 'settled' || wanted === 'destroyed') return false
   if (state === 'failed' || state === 'destroying' || state === 'destroyed') return true
+  // It was to go on and could not: a start clears the error.
+  if (wanted === 'started' && state === 'suspended' && lastError !== null) return true
   return wanted === 'suspended' && state === 'stopped'
 }
 
@@ -43,7 +45,7 @@ export async function waitFor(agent: Agent, id: string, request: WaitRequest): P
     if (instanceId && instanceId !== record.instanceId) throw replaced(agent, record, request)
     if (states.some((state) => reached(record, state))) return true
     const { state } = record.life
-    if (states.every((wanted) => isDeadEnd(wanted, state))) {
+    if (states.every((wanted) => isDeadEnd(wanted, record))) {
       const why = record.lastError ? `: ${record.lastError}` : ''
       throw new Fault(
         'bad_request',

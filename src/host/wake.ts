@@ -63,6 +63,9 @@ async function untilReady(agent: Agent, id: string): Promise<MachineRow> {
     if (life.state === 'failed') {
       throw notStartable(id, `its start failed: ${lastError ?? 'see its log'}`)
     }
+    if (life.state === 'suspended') {
+      throw notStartable(id, `its resume failed: ${lastError ?? 'see its log'}`)
+    }
     const resting: readonly MachineState[] = ['stopped', 'destroying', 'destroyed']
     if (resting.includes(life.state)) {
       throw notStartable(id, `it became ${life.state} before it was ready`)

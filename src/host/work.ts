@@ -1,31 +1,22 @@
-import { Fault, isFault, messageOf } from '#core/fault.ts'
+import { Fault, messageOf } from '#core/fault.ts'
 import type { ExitRecord } from '#host/runtime/index.ts'
-import { apply, commit, type Agent, type Change } from './agent.ts'
+import { apply, commit, type Agent } from './agent.ts'
 import { drain } from './drain.ts'
 import { exitLine } from './exit-words.ts'
-import { clearUp, prepareAndStart } from './hooks/index.ts'
-import { keepsRoot } from './kept-root.ts'
-import { workOf, type Halt, type LifeEvent, type Work } from './machine-life.ts'
+import { clearUp } from './hooks/index.ts'
+import { launch } from './launch.ts'
+import { workOf, type Halt, type Work } from './machine-life.ts'
+import { newInterrupts, slept, type Interrupts, type Outcome } from './piece-of-work.ts'
 import { endRun, exitNews, superviseRun } from './run.ts'
-import { resumeMachine, sayLost } from './resume.ts'
-import { capabilitiesOf, settleRuntime } from './runtime-choice.ts'
+import { capabilitiesOf } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
-
-interface Outcome {
-  event: LifeEvent
-  change?: Change
-  /** Called once the outcome is written down. */
-  afterwards?: (record: MachineRecord) => void
-}
-
-type Interrupts = { soft: AbortController; hard: AbortController }
 
 /**
  * Does the work of the machine's present state, and of those that follow, until it rests. Every piece of work may be done
  * again after a crash at any point. Runs only inside the machine's queue.
  */
 export async function carryOn(agent: Agent, id: string): Promise<void> {
-  const interrupts = { soft: new AbortController(), hard: new AbortController() }
+  const interrupts = newInterrupts()
   agent.interrupts.set(id, interrupts)
   try {
     for (;;) {
@@ -41,7 +32,7 @@ export async function carryOn(agent: Agent, id: string): Promise<void> {
       // Undefined: the wait was interrupted, whoever did it decides what comes next.
       if (!outcome || agent.mode === 'closed') return
       const next = apply(agent, agent.store.machines.get(id), outcome.event, outcome.change)
-      outcome.afterwards?.(next)
+      if (outcome.event.type === 'ran') superviseRun(agent, next, carryOn)
     }
   } finally {
     if (agent.interrupts.get(id) === interrupts) agent.interrupts.delete(id)
@@ -62,83 +53,6 @@ const works: Record<
   Work,
   (agent: Agent, record: MachineRecord, on: Interrupts) => Promise<Outcome | undefined>
 > = { launch, halt, suspend, remove }
-
-const startedNews = { type: 'start', status: 'started', source: 'flyd' } as const
-const launchTriesMax = 3
-const launchRetryMs = 200
-
-async function launch(
-  agent: Agent,
-  record: MachineRecord,
-  { hard }: Interrupts,
-): Promise<Outcome | undefined> {
-  const afterwards = (next: MachineRecord) => superviseRun(agent, next, carryOn)
-  for (let tries = 1; ; tries++) {
-    try {
-      const { ip4, resumed } = await launchOnce(agent, record, hard.signal)
-      const request = record.life.resume ? { request: { resumed } } : {}
-      const events = [{ ...startedNews, ...request }]
-      return {
-        event: { type: 'ran' },
-        // After a power loss nothing runs, and a machine that is `starting` is simply started.
-        change: { patch: { ip4, lastError: null }, events, durability: 'crash' },
-        afterwards,
-      }
-    } catch (error) {
-      if (agent.mode === 'closed') return undefined
-      // What the user's config or image is to blame for stays so; a system under load may have recovered.
-      const ours = !isFault(error) || error.whose === 'system'
-      if (hard.signal.aborted || !ours || tries >= launchTriesMax) {
-        return await launchFailed(agent, record, error)
-      }
-      agent.log.warn({ machine: record.id, error: messageOf(error) }, 'a start is tried again')
-      // What a suspended machine had in memory may still be good.
-      if (!record.life.resume) await clearUp(agent, record).catch(() => {}) // Logged there.
-      await slept(agent, launchRetryMs * 2 ** tries * (0.5 + agent.random()), hard.signal)
-    }
-  }
-}
-
-/** The machine's IPv4 address once its process runs, and whether it goes on with what it had in memory. */
-async function launchOnce(
-  agent: Agent,
-  record: MachineRecord,
-  signal: AbortSignal,
-): Promise<{ ip4: string; resumed: boolean }> {
-  const { id, index, app } = record
-  const { resume } = record.life
-  const found = await agent.driver.recover(id)
-  // Running, or already over: the start was done before we were interrupted, and is not done twice.
-  if (found !== undefined && !resume) {
-    const { ip4 } = await agent.net.attach({ id, network: app.network, index })
-    return { ip4, resumed: false }
-  }
-  if (found === 'running') {
-    const ip4 = await resumeMachine(agent, record)
-    if (ip4 !== undefined) return { ip4, resumed: true }
-  } else if (resume) sayLost(agent, record, 'what it had in memory is gone')
-  const settled = await settleRuntime(agent, id)
-  const { net } = await prepareAndStart(agent, settled, {
-    signal,
-    keepRoot: resume || keepsRoot(record),
-  })
-  return { ip4: net?.ip4 ?? record.ip4, resumed: false }
-}
-
-async function launchFailed(agent: Agent, record: MachineRecord, error: unknown): Promise<Outcome> {
-  const message = messageOf(error)
-  agent.log.warn({ machine: record.id, error: message }, 'a machine could not be started')
-  const said = `The machine could not be started: ${message}`
-  agent.spool.say(record.id, { provider: 'runner', level: 'error', message: said })
-  await clearUp(agent, record).catch(() => {}) // Logged there; it is tried again at the next start.
-  return {
-    event: { type: 'launch_failed' },
-    change: {
-      patch: { lastError: message },
-      events: [{ type: 'start', status: 'failed', source: 'flyd', request: { error: message } }],
-    },
-  }
-}
 
 async function halt(
   agent: Agent,
@@ -169,14 +83,6 @@ async function halt(
   const relaunch = record.life.state === 'updating' && record.life.after === 'start'
   const launchNews = { type: 'launch', status: 'created', source: 'flyd' } as const
   return { event: { type: 'halted' }, change: { events: relaunch ? [launchNews] : [] } }
-}
-
-/** False when the signal ended the sleep. */
-async function slept(agent: Agent, ms: number, signal: AbortSignal): Promise<boolean> {
-  return agent.clock.sleep(ms, signal).then(
-    () => true,
-    () => false,
-  )
 }
 
 /** Writes the end of a process down, once: afterwards the halt is only clearing up. */

@@ -44,8 +44,9 @@ export interface Driver {
   /** Resolves when the machine stands still and, with `snapshot`, its state is whole on the disk and its memory free. */
   suspend(id: string): Promise<void>
   /**
-   * Goes on where `suspend` left it. When it rejects, or when `recover` finds nothing, the snapshot is of no use any more,
-   * and the owner starts the machine with `keepRoot`. With `snapshot`, nothing runs before `netReady` resolves.
+   * Goes on where `suspend` left it. When it rejects, `recover` says whether the snapshot still stands and this may be asked
+   * again; when that finds nothing, the owner starts the machine with `keepRoot`. With `snapshot`, nothing runs before
+   * `netReady` resolves.
    */
   resume(id: string, netReady?: Promise<unknown>): Promise<void>
   /**

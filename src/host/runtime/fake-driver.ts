@@ -17,6 +17,7 @@ interface FakeMachine {
   spec: StartSpec
   record: ExitRecord | undefined
   suspended: boolean
+  spoiled?: boolean
   waiting: ((record: ExitRecord) => void)[]
 }
 
@@ -29,10 +30,13 @@ export interface FakeDriver extends Driver {
   spec(id: string): StartSpec | undefined
   /** Ends a running machine, as its process would. */
   finish(id: string, record?: Partial<ExitRecord>): void
-  /** The next start fails with this. */
-  failNextStart(error: Error): void
+  /** The next starts fail with this. */
+  failNextStart(error: Error, times?: number): void
   failNextSuspend(error: Error): void
-  failNextResume(error: Error): void
+  /** The next resumes fail with this, and the snapshot stays. */
+  failNextResume(error: Error, times?: number): void
+  /** A resume finds out that the snapshot is of no use. */
+  spoilSnapshot(id: string): void
   /** What a suspended machine had in memory is gone. */
   loseSnapshot(id: string): void
   suspended(id: string): boolean
@@ -93,12 +97,17 @@ export function fakeDriver(
   const machines = new Map<string, FakeMachine>()
   const roots = new Set<string>()
   const calls: string[] = []
-  const errors: { start?: Error; suspend?: Error; resume?: Error } = {}
+  const errors: Record<'start' | 'suspend' | 'resume', Error[]> = {
+    start: [],
+    suspend: [],
+    resume: [],
+  }
   const failing = (verb: keyof typeof errors) => {
-    const error = errors[verb]
-    delete errors[verb]
+    const error = errors[verb].shift()
     if (error) throw error
   }
+  const fail = (verb: keyof typeof errors, error: Error, times: number) =>
+    errors[verb].push(...Array.from({ length: times }, () => error))
   const finish = (id: string, given: Partial<ExitRecord> = {}) => {
     const machine = machines.get(id)
     if (!machine || machine.record) return
@@ -122,9 +131,13 @@ export function fakeDriver(
     roots,
     spec: (id) => machines.get(id)?.spec,
     finish,
-    failNextStart: (error) => void (errors.start = error),
-    failNextSuspend: (error) => void (errors.suspend = error),
-    failNextResume: (error) => void (errors.resume = error),
+    failNextStart: (error, times = 1) => fail('start', error, times),
+    failNextSuspend: (error) => fail('suspend', error, 1),
+    failNextResume: (error, times = 1) => fail('resume', error, times),
+    spoilSnapshot: (id) => {
+      const machine = machines.get(id)
+      if (machine) machine.spoiled = true
+    },
     loseSnapshot: (id) => void machines.delete(id),
     suspended: (id) => running(id)?.suspended === true,
     onSignal: (id, signal) => {
@@ -188,6 +201,10 @@ export function fakeDriver(
       failing('resume')
       const machine = running(id)
       if (!machine) throw new Fault('precondition_failed', `machine ${id} is not running`)
+      if (machine.spoiled) {
+        machines.delete(id)
+        throw new Fault('native_failed', 'made by another version')
+      }
       machine.suspended = false
     },
     stats: async (id) => {
