@@ -20,6 +20,7 @@ import { startDropWatch } from './dropped.ts'
 import { resolvConf } from './guest-files.ts'
 import { imagesToKeep } from './images-to-keep.ts'
 import { LogSpool } from './logs/index.ts'
+import { machineApi } from './machine-api.ts'
 import { recoverMachines } from './recover.ts'
 import { endRun } from './run.ts'
 import { startSchedule } from './schedule.ts'
@@ -93,11 +94,19 @@ async function openAgent(
     log,
   })
   const keepImages = () => imagesToKeep(agent)
-  const container = openContainerDriver({ dir: join(dir, 'runtime'), hostId: id, keepImages, log })
+  const onApi = machineApi(() => agent)
+  const container = openContainerDriver({
+    dir: join(dir, 'runtime'),
+    hostId: id,
+    keepImages,
+    onApi,
+    log,
+  })
   const qemu = openQemuDriver({
     dir: join(dir, 'vms'),
     hostId: id,
     kernelCacheDir: settings.kernel_dir,
+    onApi,
     log,
   })
   const runtimes = openRuntimes({ drivers: { qemu, container }, wish: settings.runtime, log })

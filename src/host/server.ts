@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { Hono, type Context } from 'hono'
+import { Hono, type Context, type Env } from 'hono'
 import { Fault, isFault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import type { Agent } from './agent.ts'
@@ -23,13 +23,21 @@ export function createServer(agent: Agent, clusterKey: string): Hono {
   server.route('/', machineRoutes(agent))
   server.route('/', hostRoutes(agent))
   server.notFound((context) => answerFault(context, new Fault('not_found', 'no such path')))
-  server.onError((error, context) => {
+  answerFaults(server, (fields, message) => agent.log.error(fields, message))
+  return server
+}
+
+/** What a route throws is its answer; what is no Fault is a mistake of ours, and the operator hears of it. */
+export function answerFaults<E extends Env>(
+  routes: Hono<E>,
+  complain: (fields: object, message: string) => void,
+): void {
+  routes.onError((error, context) => {
     if (!isFault(error)) {
-      agent.log.error({ path: context.req.path, error: error.stack }, 'a request failed')
+      complain({ path: context.req.path, error: error.stack }, 'a request failed')
     }
     return answerFault(context, isFault(error) ? error : new Fault('internal', error.message))
   })
-  return server
 }
 
 const digest = (text: string) => createHash('sha256').update(text).digest()

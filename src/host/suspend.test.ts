@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict'
+import { duplexPair } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { test, type TestContext } from 'node:test'
 import { Fault, isFault } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import { fakeDriver, fakeVms } from '#host/runtime/index.ts'
 import { used } from './capacity.ts'
 import { takeDown } from './down.ts'
+import { machineApi } from './machine-api.ts'
 import { createTestMachine, openTestHost, type TestHost } from './testing.ts'
 import { wakeMachine } from './wake.ts'
 
@@ -97,7 +100,10 @@ test('a resume that fails for our own fault leaves the machine suspended, and sa
   await post(host, id, 'start')
   await assert.rejects(reached(host, id, 'started'), (error) => {
     assert.ok(isFault(error, 'bad_request'))
-    assert.match(error.message, /currently suspended: no memory for a monitor; it is still suspended/)
+    assert.match(
+      error.message,
+      /currently suspended: no memory for a monitor; it is still suspended/,
+    )
     return true
   })
   assert.ok(vms.suspended(id))
@@ -116,7 +122,7 @@ test('a resume that fails for our own fault leaves the machine suspended, and sa
 
 test('a runtime that cannot be asked costs no snapshot either', async (t) => {
   const { host, vms, id, calls } = await suspendedVm(t)
-  const { recover } = vms
+  const recover = vms.recover.bind(vms)
   let works = false
   vms.recover = async (machine) => {
     if (!works) throw new Fault('native_failed', 'qemu is not installed')
@@ -129,6 +135,64 @@ test('a runtime that cannot be asked costs no snapshot either', async (t) => {
   await post(host, id, 'start')
   await reached(host, id, 'started')
   assert.deepEqual(calls().at(-1), `resume ${id}`)
+})
+
+for (const [what, act, state] of [
+  ['a stop', (host: TestHost, id: string) => post(host, id, 'stop'), 'stopped'],
+  [
+    'a forced destruction',
+    (host: TestHost, id: string) => host.call('DELETE', `/v1/machines/${id}?force=true`),
+    'destroyed',
+  ],
+] as const) {
+  test(`${what} does not wait behind a suspend that hangs`, async (t) => {
+    const vms = fakeDriver(fakeVms)
+    const host = await openTestHost(t, { vms })
+    const { id } = await createTestMachine(host)
+    vms.hangSuspends()
+    await post(host, id, 'suspend')
+    while (!vms.calls.includes(`suspend ${id}`)) await host.agent.clock.sleep(5)
+    await act(host, id)
+    await reached(host, id, state)
+    await host.agent.queue.idle()
+    assert.equal((await get(host, id)).state, state)
+  })
+}
+
+test('a start waits for a suspend that is under way, and does not break it off', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  const host = await openTestHost(t, { vms })
+  const { id } = await createTestMachine(host)
+  const suspend = vms.suspend.bind(vms)
+  vms.suspend = async (machine, signal) => {
+    await host.agent.clock.sleep(100)
+    signal?.throwIfAborted()
+    await suspend(machine)
+  }
+  await post(host, id, 'suspend')
+  await post(host, id, 'start')
+  await reached(host, id, 'started')
+  assert.deepEqual(vms.calls.slice(-1), [`resume ${id}`])
+})
+
+test('MCH-44: a machine suspends itself through its own socket, without a token, and no other', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  const host = await openTestHost(t, { vms })
+  const { id } = await createTestMachine(host)
+  const other = await createTestMachine(host)
+  const serve = machineApi(() => host.agent)
+  const ask = async (path: string) => {
+    const [ours, theirs] = duplexPair()
+    serve(id, theirs)
+    ours.write(`POST ${path} HTTP/1.1\r\nhost: flaps\r\nconnection: close\r\n\r\n`)
+    return text(ours)
+  }
+  assert.match(await ask(`/v1/apps/web/machines/${other.id}/suspend`), /403[^]*speaks for no other/)
+  assert.match(await ask(`/v1/apps/shop/machines/${id}/suspend`), /403/)
+  assert.match(await ask(`/v1/apps/web/machines/${id}/stop`), /404[^]*may ask for POST/)
+  assert.match(await ask(`/v1/apps/web/machines/${id}/suspend`), /200 OK[^]*{"ok":true}/)
+  await reached(host, id, 'suspended')
+  assert.equal((await get(host, other.id)).state, 'started')
 })
 
 test('PRX-43: a suspend that fails becomes a stop', async (t) => {

@@ -30,6 +30,7 @@ async function change<T>(
   id: string,
   by: Caller,
   begin: (record: MachineRecord) => T,
+  interrupt: 'soft' | 'stop' = 'soft',
 ): Promise<T> {
   present(agent, id)
   requireLease(agent, id, by.nonce)
@@ -37,7 +38,7 @@ async function change<T>(
     requireLease(agent, id, by.nonce)
     return begin(present(agent, id))
   }
-  return operate(agent, id, job, 'soft')
+  return operate(agent, id, job, interrupt)
 }
 
 /** @throws Fault `not_found` for a machine that is destroyed too */
@@ -111,13 +112,14 @@ export async function stopMachine(
   request: StopRequest = {},
 ): Promise<void> {
   checkSignal(request.signal)
-  await change(agent, id, by, (record) => {
+  const begin = (record: MachineRecord) => {
     if (record.life.state === 'stopped') return
     refuseWhileInUse(agent, id, by)
     const event = { type: 'stop', halt: haltOf(record, request) } as const
     const patch = { restarts: [], startWithHost: false }
     apply(agent, record, event, { patch, events: news('stop', 'stopping', by) })
-  })
+  }
+  await change(agent, id, by, begin, 'stop')
 }
 
 /** MCH-36: stop and start of the same version; a machine at rest is started. */

@@ -1,6 +1,6 @@
 import { Fault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
-import { machineStates, settledStates, type MachineState } from '#spec/machine.ts'
+import { machineStates, settledStates } from '#spec/machine.ts'
 import type { Agent } from './agent.ts'
 import type { MachineRecord } from './store/index.ts'
 

@@ -142,12 +142,14 @@ async function bringDown(
 async function suspend(
   agent: Agent,
   record: MachineRecord,
-  { hard }: Interrupts,
+  { stop, hard }: Interrupts,
 ): Promise<Outcome> {
   const timeoutMs = record.life.halt?.timeoutMs ?? 0
-  await drain(agent, record, { timeoutMs, signal: hard.signal })
+  const signal = AbortSignal.any([stop.signal, hard.signal])
+  await drain(agent, record, { timeoutMs, signal })
   try {
-    await agent.driver.suspend(record.id)
+    signal.throwIfAborted()
+    await agent.driver.suspend(record.id, signal)
     endRun(agent, record.id)
     agent.spool.say(record.id, { provider: 'runner', message: 'Machine suspended' })
     const events = [{ type: 'suspend', status: 'suspended', source: 'flyd' } as const]
@@ -194,14 +196,14 @@ function releaseVolume(agent: Agent, volume: string | null | undefined, machine:
 
 /**
  * One operation on a machine: `begin` checks and writes down what shall be, and its answer is the caller's; the work
- * follows in the machine's queue. `interrupt` ends what the work before it waits for: the moment of a restart (`soft`)
- * or anything at all (`hard`). Rejects when `begin` throws; then the work before it goes on.
+ * follows in the machine's queue. `interrupt` ends what the work before it waits for: the moment of a restart (`soft`),
+ * a suspend too (`stop`), or anything at all (`hard`). Rejects when `begin` throws; then the work before it goes on.
  */
 export async function operate<T>(
   agent: Agent,
   id: string,
   begin: () => T,
-  interrupt?: 'soft' | 'hard',
+  interrupt?: keyof Interrupts,
 ): Promise<T> {
   if (agent.mode !== 'open') {
     throw new Fault('conflict', 'this host is being taken down; try again when it is back')
@@ -218,7 +220,9 @@ export async function operate<T>(
     agent.queue.push(id, job).catch((error) => {
       agent.log.error({ machine: id, error: messageOf(error) }, 'the work on a machine failed')
     })
-    const reason = new Fault('conflict', `the start of machine ${id} was cancelled`)
-    if (interrupt) agent.interrupts.get(id)?.[interrupt].abort(reason)
+    const under = agent.interrupts.get(id)
+    const reason = new Fault('conflict', `something else was asked of machine ${id} meanwhile`)
+    if (interrupt === 'stop') under?.soft.abort(reason)
+    if (interrupt) under?.[interrupt].abort(reason)
   })
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { Duplex, Readable } from 'node:stream'
 import { PassThrough } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -94,9 +95,8 @@ export type GuestMetrics = z.infer<typeof metricsSchema>
 
 const askTimeoutMs = 10_000
 const answerBytesMax = 8 * 1024 * 1024
-/** For the guest to say that a program's time is over, after it is. */
-const graceMs = 15_000
-const errandGraceMs = 2_000
+/** For the guest to say that a program's time is over, after it is; it need not be one that does. */
+const graceMs = 2_000
 const notesMax = 200
 const notesPerMs = 3_600_000
 
@@ -116,6 +116,8 @@ export class Guest {
   #notesSince = 0
   /** What the guest is yet to hear of its resume, and the time that it answers with. */
   #resumed: { frame: Buffer; now: bigint } | undefined
+  /** What a ping of ours is yet to bring back. */
+  #pinged: Buffer | undefined
 
   constructor(options: GuestOptions) {
     this.#options = options
@@ -242,24 +244,25 @@ export class Guest {
 
   /** The bytes of a regular file; the stream fails with a Fault when it cannot be read. */
   copyOut(path: string, options: { timeoutMs?: number } = {}): Readable {
-    const process = this.open({
-      kind: 'copyOut',
-      path,
-      timeoutMs: options.timeoutMs ?? askTimeoutMs,
-    })
+    const { timeoutMs = askTimeoutMs } = options
+    const process = this.open({ kind: 'copyOut', path, timeoutMs })
+    const timer = setTimeout(() => process.close(), timeoutMs + graceMs)
     const complaint = collect(process.stderr, 4096)
     process.stdin.end()
     const out = new PassThrough()
     process.stdout.pipe(out, { end: false })
     const finish = async () => {
       const exit = await process.exited
+      if (exit.timedOut) throw this.#failed(path, 'it took too long')
       if (!process.stdout.readableEnded) {
         await new Promise((resolve) => process.stdout.once('end', resolve).once('close', resolve))
       }
       if (exit.exitCode === 0) return void out.end()
       throw this.#failed(path, complaint.text())
     }
-    finish().catch((error: unknown) => out.destroy(error as Error))
+    finish()
+      .catch((error: unknown) => out.destroy(error as Error))
+      .finally(() => clearTimeout(timer))
     out.on('close', () => process.close())
     return out
   }
@@ -289,6 +292,25 @@ export class Guest {
       timeoutMs,
       'has not taken the time after its resume',
     )
+  }
+
+  /**
+   * Ends the connections of programs inside to /.fly/api, as before a snapshot: what was answered is with them when this
+   * resolves, and they see an end. A guest that does not say so within `timeoutMs` is not waited for.
+   */
+  async hangUpApi(timeoutMs: number): Promise<void> {
+    this.#streams.endApi()
+    await this.answers(timeoutMs)
+  }
+
+  /** Whether the guest has taken all that was sent to it until now. */
+  async answers(timeoutMs: number): Promise<boolean> {
+    const token = randomBytes(8)
+    this.#pinged = token
+    if (!this.#link.send({ type: frameTypes.ping, data: token })) return false
+    const settled = () => this.#pinged !== token || !this.ready
+    await this.#until(settled, timeoutMs, 'has not answered').catch(() => {})
+    return this.#pinged === undefined
   }
 
   /** Lets go of the channel, as before a snapshot, until `reconnect`. */
@@ -340,6 +362,7 @@ export class Guest {
       }
       case frameTypes.pong:
         if (frame.data.equals(uint64(this.#resumed?.now ?? 0n))) this.#resumed = undefined
+        if (this.#pinged?.equals(frame.data)) this.#pinged = undefined
         return this.#tell()
       case frameTypes.note:
         return this.#note(frame.data.toString('utf8', 0, 1024))
@@ -388,7 +411,7 @@ export class Guest {
     const { timeoutMs = askTimeoutMs, ...rest } = request
     const process = this.open({ timeoutMs, ...rest })
     // The guest is asked to keep the time, and need not be one that does.
-    const timer = setTimeout(() => process.close(), timeoutMs + errandGraceMs)
+    const timer = setTimeout(() => process.close(), timeoutMs + graceMs)
     const stdout = collect(process.stdout, answerBytesMax)
     const stderr = collect(process.stderr, 4096)
     if (input instanceof Buffer || input === undefined) process.stdin.end(input)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { Duplex } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { encodeFrame, frameHeaderBytes, frameTypes } from './frames.ts'
@@ -86,6 +87,13 @@ test('output without bytes counts: a disk that hangs does not make it pile up', 
 test('a guest that answers no question keeps nobody waiting', async () => {
   const host = listen([])
   await host.until(() => host.guest.ready)
-  await assert.rejects(host.guest.copyIn('/a', Buffer.from('b'), { timeoutMs: 50 }), /was given up/)
+  const begun = performance.now()
+  const limits = { timeoutMs: 50, outputBytesMax: 100 }
+  await Promise.all([
+    assert.rejects(host.guest.copyIn('/a', Buffer.from('b'), limits), /was given up/),
+    assert.rejects(host.guest.exec({ argv: ['true'], ...limits }), /was given up/),
+    assert.rejects(text(host.guest.copyOut('/a', limits)), /was given up/),
+  ])
+  assert.ok(performance.now() - begun < 4_000)
   host.guest.close()
 })

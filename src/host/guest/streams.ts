@@ -108,6 +108,13 @@ export class GuestStreams {
     for (const stream of all) stream.lost(error)
   }
 
+  /** Ends the connections to /.fly/api. What has been written to them is sent before. */
+  endApi(): void {
+    for (const [id, stream] of this.#open) {
+      if (id >= ofGuest) stream.lost(new Fault('conflict', 'the machine is being suspended'))
+    }
+  }
+
   take(frame: Frame): void {
     if (frame.type === frameTypes.apiOpen) {
       this.#takeApi(frame.stream)

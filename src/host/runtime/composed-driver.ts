@@ -79,7 +79,7 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
     exec: async (id, request) => (await get(id)).exec(id, request),
     openProgram: async (id, request) => (await get(id)).openProgram(id, request),
     ps: async (id) => (await (await find(id))?.ps(id)) ?? [],
-    suspend: async (id) => (await get(id)).suspend(id),
+    suspend: async (id, signal) => (await get(id)).suspend(id, signal),
     resume: async (id, netReady) => (await get(id)).resume(id, netReady),
     async still(id, action) {
       const driver = await find(id)

@@ -14,6 +14,7 @@ import type {
   ExecRequest,
   ExecResult,
   ExitRecord,
+  OnApi,
   Program,
   ProgramRequest,
   StartSpec,
@@ -43,6 +44,7 @@ export interface ContainerDriverOptions {
   hostId: string
   /** Images that stay mounted while no machine runs them, by their squashfs: those of machines that may start again. */
   keepImages?: () => readonly string[]
+  onApi?: OnApi
   log: Logger
 }
 
@@ -50,6 +52,7 @@ const imageLock = '/images'
 const connectTimeoutMs = 5_000
 /** PID 1 answers within moments, unless it hangs. */
 const signalWaitMs = 1_000
+const hangUpTimeoutMs = 1_000
 
 /**
  * Machines as containers: our PID 1 in a container of crun or runc. A weaker wall than a VM: all machines share the host's
@@ -80,6 +83,7 @@ class ContainerDriver implements Driver {
   readonly #locks = new IdLocks()
   readonly #watch: ExitWatch
   readonly #keepImages: () => readonly string[]
+  readonly #onApi: OnApi | undefined
   readonly #channels = new Map<string, Promise<MachineChannel>>()
   #choice: Promise<RuntimeChoice> | undefined
   #starting = 0
@@ -88,6 +92,7 @@ class ContainerDriver implements Driver {
   constructor(options: ContainerDriverOptions) {
     this.#log = options.log
     this.#keepImages = options.keepImages ?? (() => [])
+    this.#onApi = options.onApi
     this.#place = new ContainerPlace(options)
     emptyTrash(this.#place.folders)
     this.#watch = new ExitWatch({
@@ -186,6 +191,7 @@ class ContainerDriver implements Driver {
       logFile: record.logFile,
       placeFile: at.placeFile,
       log: this.#log,
+      onApi: this.#onApi,
       onExit: ({ exitCode, signal, at: moment }) => {
         const oomKilled = exitCode !== 0 && this.#place.wasOutOfMemory(id)
         const named = signal === undefined ? {} : { signal }
@@ -299,8 +305,12 @@ class ContainerDriver implements Driver {
     return this.#place.running(id) ? describeProcesses(this.#place.processes(id)) : []
   }
 
-  suspend(id: string): Promise<void> {
-    return this.#freeze(id, true)
+  async suspend(id: string): Promise<void> {
+    if (!this.#place.isFrozen(id)) {
+      const channel = await this.#channel(id)
+      await channel?.guest.hangUpApi(hangUpTimeoutMs)
+    }
+    await this.#freeze(id, true)
   }
 
   resume(id: string): Promise<void> {

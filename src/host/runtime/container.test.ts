@@ -24,7 +24,10 @@ const log = createLogger('test')
 const hostId = `test-${process.pid}`
 const open = (dir: string) => openContainerDriver({ dir, hostId, log })
 
-driverSuite({ name: 'container', open })
+driverSuite({
+  name: 'container',
+  open: (dir, options) => openContainerDriver({ dir, hostId, log, ...options }),
+})
 
 describe('container driver', { concurrency: 1 }, () => {
   let shop: Workshop

@@ -5,14 +5,14 @@ import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { run, runOk } from '#sys/process.ts'
-import type { Driver, ExecRequest, StartSpec } from './driver.ts'
+import type { Driver, ExecRequest, OnApi, StartSpec } from './driver.ts'
 import { programSuite } from './program-suite.ts'
 import { openWorkshop, packing, type Workshop } from './test-support.ts'
 
 export interface SuiteOptions {
   name: string
   /** Opens a driver; opened twice over one folder, the second adopts the machines of the first. */
-  open(dir: string): Driver
+  open(dir: string, options: { onApi: OnApi }): Driver
 }
 
 /** What every driver must do, run against the real thing. */
@@ -20,10 +20,12 @@ export function driverSuite(options: SuiteOptions): void {
   describe(`driver ${options.name}`, { concurrency: 1 }, () => {
     let shop: Workshop
     let driver: Driver
-    const dir = () => join(shop.dir, 'driver')
+    let onApi: OnApi = () => {}
+    const open = () =>
+      options.open(join(shop.dir, 'driver'), { onApi: (...args) => onApi(...args) })
     before(async () => {
       shop = await openWorkshop()
-      driver = options.open(dir())
+      driver = open()
       const probe = await driver.probe()
       assert.ok(probe.ok, probe.note)
     })
@@ -127,7 +129,7 @@ export function driverSuite(options: SuiteOptions): void {
       await assert.rejects(driver.exited(spec.id), /no machine/)
       assert.ok((await driver.list()).includes(spec.id))
       driver.close()
-      driver = options.open(dir())
+      driver = open()
       assert.equal(await driver.recover(spec.id), undefined)
       // Over a running one, and with a start in between that fails.
       await runs(3)
@@ -288,7 +290,7 @@ export function driverSuite(options: SuiteOptions): void {
 
     programSuite({
       driver: () => driver,
-      again: () => options.open(dir()),
+      again: () => open(),
       started: (argv) => started(argv),
     })
 
@@ -329,12 +331,49 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal((await driver.exited(spec.id)).exitCode, 143)
     })
 
+    test('MCH-41: the clock is right after a suspend, and the gap is nobody’s end', async () => {
+      if (driver.capabilities.suspend === 'none') return
+      const spec = await started(['sleep', '600'])
+      await driver.suspend(spec.id)
+      await systemClock.sleep(2_500)
+      await driver.resume(spec.id)
+      const { stdout } = await exec(spec, ['date', '+%s'])
+      assert.ok(Math.abs(Number(stdout) * 1000 - systemClock.now()) < 1_500, stdout)
+      await driver.destroy(spec.id)
+    })
+
+    test('MCH-44: what asks through /.fly/api to be suspended has its answer, and others see an end', async () => {
+      if (driver.capabilities.suspend === 'none') return
+      const asked = Promise.withResolvers<string>()
+      const opened: string[] = []
+      onApi = (id, connection) => {
+        opened.push(id)
+        connection.on('data', (words: Buffer) => {
+          if (words.toString() !== 'suspend me') return
+          connection.write('yes')
+          asked.resolve(id)
+        })
+      }
+      const script = 'ask "never answered" & ask "suspend me"; wait; echo goes on; sleep 600'
+      const spec = await started(['sh', '-c', script])
+      assert.equal(await asked.promise, spec.id)
+      while (opened.length < 2) await systemClock.sleep(5)
+      await driver.suspend(spec.id)
+      await systemClock.sleep(100)
+      await driver.resume(spec.id)
+      for (let i = 0; i < 500 && !shop.output(spec).endsWith('goes on'); i++) {
+        await systemClock.sleep(10)
+      }
+      assert.deepEqual(shop.output(spec).split('\n').toSorted(), [' end', 'goes on', 'yes end'])
+      await driver.destroy(spec.id)
+    })
+
     test('a second driver adopts what the first one started', async () => {
       const long = await started(['sh', '-c', 'trap "exit 5" USR1; while :; do sleep 0.05; done'])
       const short = await started(['sh', '-c', 'exit 4'])
       await driver.exited(short.id)
       driver.close()
-      const second = options.open(dir())
+      const second = open()
       assert.equal(await second.recover(long.id), 'running')
       const ended = await second.recover(short.id)
       assert.equal(ended === 'running' ? 'running' : ended?.exitCode, 4)
@@ -354,7 +393,7 @@ export function driverSuite(options: SuiteOptions): void {
       while (!shop.output(spec).includes('line 1')) await systemClock.sleep(1)
       driver.close()
       await systemClock.sleep(500)
-      driver = options.open(dir())
+      driver = open()
       assert.equal(await driver.recover(spec.id), 'running')
       const end = await driver.exited(spec.id)
       assert.equal(end.exitCode, 6)

@@ -1,4 +1,4 @@
-import type { Readable, Writable } from 'node:stream'
+import type { Duplex, Readable, Writable } from 'node:stream'
 import type { TerminalSize } from '#host/guest/index.ts'
 import type { MachineProcess } from '#spec/machine.ts'
 import type { RuntimeKind } from '#spec/runtime.ts'
@@ -41,8 +41,12 @@ export interface Driver {
   openProgram(id: string, request: ProgramRequest): Promise<Program>
   /** The processes of a running machine, PID 1 first; empty when nothing runs. */
   ps(id: string): Promise<MachineProcess[]>
-  /** Resolves when the machine stands still and, with `snapshot`, its state is whole on the disk and its memory free. */
-  suspend(id: string): Promise<void>
+  /**
+   * Resolves when the machine stands still and, with `snapshot`, its state is whole on the disk and its memory free. Given up
+   * by the signal or by `destroy`, and after a time of its own, it rejects: then the machine goes on, or its monitor is dead
+   * or deaf. Connections of programs inside to `/.fly/api` are ended before.
+   */
+  suspend(id: string, signal?: AbortSignal): Promise<void>
   /**
    * Goes on where `suspend` left it. When it rejects, `recover` says whether the snapshot still stands and this may be asked
    * again; when that finds nothing, the owner starts the machine with `keepRoot`. With `snapshot`, nothing runs before
@@ -66,8 +70,9 @@ export interface Driver {
    */
   spoofed?(id: string): Promise<number>
   /**
-   * Kills what runs and removes mounts, cgroup and records. The log file stays: it belongs to the host's logs. With
-   * `keepRoot` stays what the machine wrote to its root: nothing else is known of it, and `list` still names it.
+   * Kills what runs, without waiting for a verb that is under way, and removes mounts, cgroup and records. The log file
+   * stays: it belongs to the host's logs. With `keepRoot` stays what the machine wrote to its root: nothing else is known of
+   * it, and `list` still names it.
    */
   destroy(id: string, options?: { keepRoot?: boolean }): Promise<void>
   /** Lets go of images that no machine runs and that the host does not want kept; `destroy` does it too. */
@@ -77,6 +82,9 @@ export interface Driver {
   /** The ids of all machines that left a trace here, running or not. */
   list(): Promise<string[]>
 }
+
+/** Takes a connection of a program inside a machine to its `/.fly/api` (MCH-96). */
+export type OnApi = (id: string, connection: Duplex) => void
 
 /** What is asked of machines, whichever driver has them. */
 export type MachineVerbs = Omit<Driver, 'name' | 'capabilities' | 'probe'>

@@ -11,6 +11,7 @@ import type {
   StartSpec,
 } from './driver.ts'
 import { PassThrough } from 'node:stream'
+import { unlessAborted } from '#sys/abort.ts'
 import { Fault } from '#core/fault.ts'
 
 interface FakeMachine {
@@ -33,6 +34,8 @@ export interface FakeDriver extends Driver {
   /** The next starts fail with this. */
   failNextStart(error: Error, times?: number): void
   failNextSuspend(error: Error): void
+  /** Suspends take for ever from now on. */
+  hangSuspends(): void
   /** The next resumes fail with this, and the snapshot stays. */
   failNextResume(error: Error, times?: number): void
   /** A resume finds out that the snapshot is of no use. */
@@ -102,6 +105,7 @@ export function fakeDriver(
     suspend: [],
     resume: [],
   }
+  let hangs = false
   const failing = (verb: keyof typeof errors) => {
     const error = errors[verb].shift()
     if (error) throw error
@@ -132,6 +136,7 @@ export function fakeDriver(
     spec: (id) => machines.get(id)?.spec,
     finish,
     failNextStart: (error, times = 1) => fail('start', error, times),
+    hangSuspends: () => void (hangs = true),
     failNextSuspend: (error) => fail('suspend', error, 1),
     failNextResume: (error, times = 1) => fail('resume', error, times),
     spoilSnapshot: (id) => {
@@ -188,9 +193,10 @@ export function fakeDriver(
       const blank = { stime: 0, rtime: 0, directory: '/', cpu: 0, rss: 0, listen_sockets: [] }
       return machine ? [{ pid: 1, command, ...blank }] : []
     },
-    suspend: async (id) => {
+    suspend: async (id, signal) => {
       calls.push(`suspend ${id}`)
       failing('suspend')
+      if (hangs) await unlessAborted(signal ?? AbortSignal.any([]), new Promise(() => {}))
       const machine = running(id)
       if (!machine) throw new Fault('precondition_failed', `machine ${id} is not running`)
       machine.suspended = true

@@ -3,6 +3,7 @@ import { messageOf } from '#core/fault.ts'
 import { Guest, type GuestExit } from '#host/guest/index.ts'
 import { RunLog } from '#host/logs/index.ts'
 import type { Logger } from '#sys/log.ts'
+import type { OnApi } from './driver.ts'
 import { moment } from './guest-moment.ts'
 
 export interface MachineChannelOptions {
@@ -14,6 +15,7 @@ export interface MachineChannelOptions {
   /** Says how much of the machine's output is in the log. */
   placeFile: string
   log: Logger
+  onApi?: OnApi | undefined
   /** The main process has ended and its output is in the log. Acknowledged when this returns. */
   onExit(exit: GuestExit): void
   /** The end is acknowledged: nothing more comes. */
@@ -41,6 +43,7 @@ export class MachineChannel {
 
   private constructor(options: MachineChannelOptions, log: RunLog) {
     this.#options = options
+    const { onApi } = options
     this.#log = log
     this.guest = new Guest({
       name: options.id,
@@ -60,6 +63,7 @@ export class MachineChannel {
         if (this.#closed) throw new Error('the machine was given up')
         options.onExit(exit)
       },
+      ...(onApi ? { onApi: (connection) => onApi(options.id, connection) } : {}),
       onNote: (words) => options.log.info({ id: options.id, words }, 'PID 1 says'),
       onLost: () => {
         if (!this.#closed) options.onLost()

@@ -65,7 +65,24 @@ function linesOf(log: string): string[] {
 export const packing = ['--quiet', '--all-root', '--compressor', 'gzip', '--comp-extra', 'level=1']
 
 const applets =
-  'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd ip wget stty wc'
+  'sh sleep cat echo id pwd env hostname ls nc kill true false touch dd head ps grep sync mount unshare ping awk tr httpd ip wget stty wc date'
+
+/** Says its argument to /.fly/api, then what it hears until the end of that: "… end". */
+const askProgram = `
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+  struct sockaddr_un at = {.sun_family = AF_UNIX, .sun_path = "/.fly/api"};
+  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (argc < 2 || connect(fd, (struct sockaddr *)&at, sizeof at)) return 1;
+  write(fd, argv[1], strlen(argv[1]));
+  char heard[4096];
+  for (ssize_t got; (got = read(fd, heard, sizeof heard)) > 0;) write(1, heard, got);
+  write(1, " end\\n", 5);
+}`
 
 async function buildImage(dir: string, name = 'image'): Promise<string> {
   const root = join(dir, name)
@@ -76,6 +93,9 @@ async function buildImage(dir: string, name = 'image'): Promise<string> {
   copyFileSync('/bin/busybox', join(root, 'bin/busybox'))
   chmodSync(join(root, 'bin/busybox'), 0o755)
   for (const applet of applets.split(' ')) symlinkSync('busybox', join(root, 'bin', applet))
+  const source = join(dir, 'ask.c')
+  writeFileSync(source, askProgram)
+  await runOk('musl-gcc', ['-static', '-Os', '-w', '-o', join(root, 'bin/ask'), source])
   // A trap: the folder of the host that holds the test.
   symlinkSync(`../../../../../../../..${dir}`, join(root, 'away'))
   writeFileSync(

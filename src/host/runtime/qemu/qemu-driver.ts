@@ -1,9 +1,11 @@
 import { stat } from 'node:fs/promises'
 import { cpus, constants } from 'node:os'
 import { systemClock } from '#core/clock.ts'
+import { deadline, unlessAborted } from '#sys/abort.ts'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import type { Logger } from '#sys/log.ts'
+import { signalProcess } from '#sys/process.ts'
 import { removeEmptyCgroups } from '../cgroup.ts'
 import type {
   DiskUsage,
@@ -12,6 +14,7 @@ import type {
   ExecResult,
   ExitRecord,
   MachineStats,
+  OnApi,
   Program,
   ProgramRequest,
   StartSpec,
@@ -32,8 +35,9 @@ import { VmPlace } from './vm-place.ts'
 import { resumeVm } from './vm-resume.ts'
 import type { VmSession } from './vm-session.ts'
 import { VmSessions } from './vm-sessions.ts'
-import { goOn, readManifest, saveSnapshot, snapshotFlaw } from './vm-snapshot.ts'
+import { goOn, readManifest, snapshotFlaw } from './vm-snapshot.ts'
 import { startVm, type VmMakers } from './vm-start.ts'
+import { suspendVm } from './vm-suspend.ts'
 
 export interface QemuDriverOptions {
   /** Records, disks and snapshots of this host's VMs. */
@@ -50,11 +54,16 @@ export interface QemuDriverOptions {
   startsAtOnceMax?: number
   /** Until a guest has answered; default: what is long enough on a busy host. */
   bootTimeoutMs?: number
+  onApi?: OnApi
   log: Logger
 }
 
 const controlTimeoutMs = 5_000
 const statsTimeoutMs = 2_000
+/** A VM that is to be killed is asked no longer than this whether it can pass that on. */
+const killTimeoutMs = 1_000
+/** Longer than any copy of a disk may take. */
+const stillTimeoutMs = limits.volumeFreezeMsMax + 10_000
 
 /**
  * Machines as VMs: QEMU's smallest machine, with Debian's kernel and our PID 1. What a machine is doing is read from the
@@ -83,6 +92,8 @@ class QemuDriver implements Driver {
   readonly #place: VmPlace
   readonly #sessions: VmSessions
   readonly #locks = new IdLocks()
+  /** Ends what holds a machine's lock. */
+  readonly #breakers = new Map<string, AbortController>()
   readonly #watch: ExitWatch
   #verdict: Promise<ProbeVerdict> | undefined
   #slots: StartSlots | undefined
@@ -94,6 +105,7 @@ class QemuDriver implements Driver {
     this.#sessions = new VmSessions(this.#place, {
       log: options.log,
       onOver: (id) => this.#watch.look(id),
+      onApi: options.onApi,
     })
     emptyTrash(this.#place.folders)
     this.#watch = new ExitWatch({
@@ -266,8 +278,11 @@ class QemuDriver implements Driver {
       await this.resume(id)
     } else if (state !== 'running') return false
     try {
-      const { guest } = await this.#session(id)
-      return guest.signal(constants.signals[signal])
+      const waitMs = signal === 'SIGKILL' ? killTimeoutMs : controlTimeoutMs
+      const { guest } = await this.#session(id, waitMs)
+      const passed = guest.signal(constants.signals[signal])
+      if (signal !== 'SIGKILL' || (await guest.answers(killTimeoutMs))) return passed
+      throw new Fault('timeout', `machine ${id} is deaf`)
     } catch (error) {
       // A guest that does not listen any more is ended as its owner wants it.
       const record = this.#place.record(id)
@@ -357,31 +372,31 @@ class QemuDriver implements Driver {
     throw new Fault('precondition_failed', `machine ${id} is not running`)
   }
 
-  suspend(id: string): Promise<void> {
-    return this.#locks.run(id, async () => {
+  suspend(id: string, given?: AbortSignal): Promise<void> {
+    return this.#breakable(id, given, async (signal) => {
       if (this.#place.state(id) === 'suspended') return
       const record = this.#running(id)
       const begun = performance.now()
-      await this.#control(record, async (qmp) => {
-        // A guest is saved with its port open, and finds it so: what it would do of a port that closed takes time at both ends.
-        const session = await this.#sessions.open(id)
-        session?.setAsleep(true)
-        try {
-          await qmp.execute('stop')
-          await saveSnapshot(this.#place, record, qmp)
-        } catch (error) {
-          const at = this.#place.folder(id)
-          // Nothing that a later resume could take for the state of a VM that went on.
-          for (const path of [at.unfinished, at.snapshot]) discard(this.#place.folders, path)
-          await goOn(qmp).catch(() => {})
-          session?.setAsleep(false)
-          throw new Fault('native_failed', `machine ${id} was not suspended: ${messageOf(error)}`)
-        }
-      })
-      await killVmm(this.#place, record)
-      await this.#sessions.close(id)
+      await suspendVm({ place: this.#place, sessions: this.#sessions, record, signal })
       const ms = Math.round(performance.now() - begun)
       this.#log.debug({ id, ms }, 'VM suspended')
+    })
+  }
+
+  /** Work of one machine that a destruction does not wait for. */
+  #breakable<T>(
+    id: string,
+    given: AbortSignal | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    return this.#locks.run(id, async () => {
+      const breaker = new AbortController()
+      this.#breakers.set(id, breaker)
+      try {
+        return await work(AbortSignal.any([breaker.signal, ...(given ? [given] : [])]))
+      } finally {
+        this.#breakers.delete(id)
+      }
     })
   }
 
@@ -397,25 +412,34 @@ class QemuDriver implements Driver {
         const stepsMs = await resumeVm({ ...this.#means(id), record, makers, netReady })
         this.#log.debug({ id, stepsMs }, 'VM resumed')
       } catch (error) {
-        await this.#loseSnapshot(id)
+        if (this.#place.state(id) === 'suspended') {
+          await this.#sessions.close(id)
+          await killVmm(this.#place, record)
+        } else await this.#loseSnapshot(id)
         throw error
       }
     })
   }
 
   async still<T>(id: string, action: () => Promise<T>): Promise<T> {
-    return this.#locks.run(id, async () => {
-      if (this.#place.state(id) !== 'running') return action()
-      return this.#control(this.#running(id), async (qmp) => {
-        await this.#flush(id)
-        try {
-          await qmp.execute('stop')
-          return await action()
-        } finally {
-          // Also behind a stop whose answer came too late: QEMU does one after the other.
-          await qmp.execute('cont')
-        }
-      })
+    return this.#breakable(id, undefined, async (broken) => {
+      const late = () => new Fault('timeout', `machine ${id} stood still for too long and goes on`)
+      const { signal, clear } = deadline(stillTimeoutMs, late, [broken])
+      try {
+        if (this.#place.state(id) !== 'running') return await unlessAborted(signal, action())
+        return await this.#control(this.#running(id), async (qmp) => {
+          await unlessAborted(signal, this.#flush(id))
+          try {
+            await unlessAborted(signal, qmp.execute('stop'))
+            return await unlessAborted(signal, action())
+          } finally {
+            // Also behind a stop whose answer came too late: QEMU does one after the other.
+            await qmp.execute('cont')
+          }
+        })
+      } finally {
+        clear()
+      }
     })
   }
 
@@ -466,8 +490,9 @@ class QemuDriver implements Driver {
   }
 
   async destroy(id: string, { keepRoot = false } = {}): Promise<void> {
+    const killed = ['running', 'suspended'].includes(this.#place.state(id))
+    this.#endNow(id, new Fault('conflict', `machine ${id} is being destroyed`))
     await this.#locks.run(id, async () => {
-      const killed = ['running', 'suspended'].includes(this.#place.state(id))
       const error = killed ? { error: 'the machine was destroyed' } : {}
       const end = readVmEnd(this.#place.folder(id))
       await this.#forget(id, { keepRoot })
@@ -477,6 +502,13 @@ class QemuDriver implements Driver {
     if (this.#place.ids().every((id) => !this.#place.record(id))) {
       removeEmptyCgroups(this.#place.cgroups, this.#place.cgroupParent)
     }
+  }
+
+  /** Kills the VMM, whatever verb is under way with it: that verb fails. */
+  #endNow(id: string, why: Fault): void {
+    const record = this.#place.record(id)
+    this.#breakers.get(id)?.abort(why)
+    if (record?.vmm && this.#place.vmmLives(record)) signalProcess(record.vmm, 'SIGKILL')
   }
 
   /** Nothing is held: images are opened for each VM. */

@@ -6,6 +6,7 @@ import { openQemuDriver } from './qemu-driver.ts'
 const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
 const log = createLogger('test')
 const hostId = `test-${process.pid}`
-const open = (dir: string) => openQemuDriver({ dir, hostId, kernelCacheDir, log })
-
-driverSuite({ name: 'qemu', open })
+driverSuite({
+  name: 'qemu',
+  open: (dir, options) => openQemuDriver({ dir, hostId, kernelCacheDir, log, ...options }),
+})

@@ -14,6 +14,8 @@ const messageSchema = z.object({
 const lineBytesMax = 4 * 1024 * 1024
 const answerTimeoutMs = 10_000
 
+const gone = () => new Fault('native_failed', 'the VMM closed its control socket')
+
 /** QEMU's control socket: one command at a time, each with an answer or a Fault in QEMU's words. */
 export class Qmp {
   readonly #socket: Socket
@@ -26,8 +28,7 @@ export class Qmp {
     socket.on('data', (chunk) => this.#take(chunk.toString('utf8')))
     socket.on('error', () => {}) // Told by `close`.
     socket.on('close', () => {
-      const gone = new Fault('native_failed', 'the VMM closed its control socket')
-      for (const waiting of this.#waiting.values()) waiting.reject(gone)
+      for (const waiting of this.#waiting.values()) waiting.reject(gone())
       this.#waiting.clear()
     })
   }
@@ -41,14 +42,20 @@ export class Qmp {
       })
       if (socket) {
         const qmp = new Qmp(socket)
-        await qmp.execute('qmp_capabilities')
-        return qmp
+        try {
+          await qmp.execute('qmp_capabilities')
+          return qmp
+        } catch (error) {
+          qmp.close() // Of a VMM that does not answer; QEMU speaks with one at a time.
+          throw error
+        }
       }
       await systemClock.sleep(1)
     }
   }
 
   async execute(command: string, args: object = {}): Promise<unknown> {
+    if (this.#socket.destroyed) throw gone()
     const id = this.#next++
     const answer = Promise.withResolvers<unknown>()
     this.#waiting.set(id, answer)

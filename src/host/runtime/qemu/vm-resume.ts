@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
+import { tailOfFile } from '#sys/files.ts'
 import { discard } from '../machine-folder.ts'
 import { Qmp } from './qmp.ts'
 import { killVmm } from './vm-clear.ts'
@@ -24,11 +25,12 @@ export interface VmResume {
 }
 
 const entropyBytes = 64
+const endTimeoutMs = 500
 
 /**
  * Loads the snapshot into a new VMM that stands still, makes the snapshot count no more, and only then lets the VM go
- * on: cut short anywhere, there is either a snapshot or a VM. Then the guest is told. Any Fault means that the snapshot
- * is of no use.
+ * on: cut short anywhere, there is either a snapshot or a VM. Then the guest is told. After a Fault the snapshot is there
+ * if it is still good, and no VM beside it goes on.
  */
 export async function resumeVm(resume: VmResume): Promise<string> {
   const { place, record, makers } = resume
@@ -38,7 +40,10 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   const mark = (name: string) => steps.push(`${name} ${Math.round(performance.now() - begun)}`)
   await killVmm(place, record) // Of a suspend or a resume that was cut short.
   const flaw = snapshotFlaw(at, record, makers.text)
-  if (flaw) throw new Fault('native_failed', `the snapshot of machine ${record.id}: ${flaw}`)
+  if (flaw) {
+    discard(place.folders, at.snapshot)
+    throw new Fault('native_failed', `the snapshot of machine ${record.id}: ${flaw}`)
+  }
   record.cpuUsecBefore = readManifest(at)?.cpuUsec ?? 0
   // QEMU wants to be told of files that the guest has long read; those that it began with may be gone.
   record.kernelPath = makers.kernel.elfPath
@@ -46,28 +51,40 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   const link = resume.netReady.then(() => (record.hasNic ? readLink(record.netnsPath) : undefined))
   const vmm = await launch(resume, record, link, { incoming: true })
   mark('launched')
-  const gone = orGone(vmm, () => bootFailure(place, record, undefined, 'it did not resume'))
+  const gone = orGone(vmm, () => {
+    // Everything else that ends QEMU here is this host's trouble, and the snapshot as good as before.
+    if (tailOfFile(at.vmmLog, 4096).includes('load of migration failed')) {
+      discard(place.folders, at.snapshot)
+    }
+    return bootFailure(place, record, undefined, 'it did not resume')
+  })
   const timeoutMs = resume.bootTimeoutMs ?? patienceMs[makers.accel]
-  const path = socketPath(vmm.identity.pid, 'qmp')
-  const qmp = await Promise.race([Qmp.open(path, timeoutMs), gone])
-  mark('begun')
-  // The guest was saved with its port open: somebody is there before it looks.
-  const opened = resume.sessions.open(record.id)
-  opened.catch(() => {}) // Waited for below.
   let told: Promise<void>
   try {
-    await Promise.race([loaded(qmp, timeoutMs), gone])
-    mark('loaded')
-    const session = await opened
-    if (!session) throw new Fault('internal', 'a VM without its record')
-    discard(place.folders, at.snapshot)
-    // Before it goes on: the first thing that it finds is the time.
-    told = session.guest.resumed(randomBytes(entropyBytes), timeoutMs)
-    told.catch(() => {}) // Waited for below.
-    await qmp.execute('cont')
-    mark('goes on')
-  } finally {
-    qmp.close()
+    const path = socketPath(vmm.identity.pid, 'qmp')
+    const qmp = await Promise.race([Qmp.open(path, timeoutMs), gone])
+    mark('begun')
+    // The guest was saved with its port open: somebody is there before it looks.
+    const opened = resume.sessions.open(record.id)
+    opened.catch(() => {}) // Waited for below.
+    try {
+      await Promise.race([loaded(qmp, timeoutMs), gone])
+      mark('loaded')
+      const session = await opened
+      if (!session) throw new Fault('internal', 'a VM without its record')
+      discard(place.folders, at.snapshot)
+      // Before it goes on: the first thing that it finds is the time.
+      told = session.guest.resumed(randomBytes(entropyBytes), timeoutMs)
+      told.catch(() => {}) // Waited for below.
+      await qmp.execute('cont')
+      mark('goes on')
+    } finally {
+      qmp.close()
+    }
+  } catch (error) {
+    // How it ended says more than the socket that it closed.
+    await Promise.race([gone, systemClock.sleep(endTimeoutMs)])
+    throw error
   }
   await Promise.race([told, gone])
   setWeight(place.cgroups, place.cgroupPath(record.id), record)

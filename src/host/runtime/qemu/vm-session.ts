@@ -1,6 +1,6 @@
 import { dialUnix, Guest, type GuestExit } from '#host/guest/index.ts'
 import { RunLog } from '#host/logs/index.ts'
-import type { ExitRecord } from '../driver.ts'
+import type { ExitRecord, OnApi } from '../driver.ts'
 import { moment } from '../guest-moment.ts'
 import { ConsoleTail } from './console.ts'
 import { writeGuestExit, type VmFolder, type VmRecord } from './vm-folder.ts'
@@ -11,6 +11,7 @@ export interface VmSessionOptions {
   record: VmRecord
   pid: number
   onNote(words: string): void
+  onApi?: OnApi | undefined
   /** The guest's end is on the disk, and the guest knows. */
   onOver(): void
 }
@@ -34,7 +35,7 @@ export class VmSession {
   }
 
   private constructor(options: VmSessionOptions, log: RunLog) {
-    const { at, record, pid } = options
+    const { at, record, pid, onApi } = options
     this.pid = pid
     this.#console = new ConsoleTail(socketPath(pid, 'console'))
     this.#log = log
@@ -50,6 +51,7 @@ export class VmSession {
         await this.#write(() => log.finish(end.at))
         writeGuestExit(at, end)
       },
+      ...(onApi ? { onApi: (connection) => onApi(record.id, connection) } : {}),
       onNote: (words) => options.onNote(words),
     })
     this.guest.exited.then(

@@ -1,5 +1,6 @@
 import { messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
+import type { OnApi } from '../driver.ts'
 import type { VmPlace } from './vm-place.ts'
 import { VmSession } from './vm-session.ts'
 
@@ -8,12 +9,17 @@ export class VmSessions {
   readonly #place: VmPlace
   readonly #log: Logger
   readonly #onOver: (id: string) => void
+  readonly #onApi: OnApi | undefined
   readonly #open = new Map<string, { pid: number; session: Promise<VmSession> }>()
 
-  constructor(place: VmPlace, options: { log: Logger; onOver: (id: string) => void }) {
+  constructor(
+    place: VmPlace,
+    options: { log: Logger; onOver: (id: string) => void; onApi?: OnApi | undefined },
+  ) {
     this.#place = place
     this.#log = options.log
     this.#onOver = options.onOver
+    this.#onApi = options.onApi
   }
 
   has(id: string): boolean {
@@ -34,6 +40,7 @@ export class VmSessions {
         record,
         pid,
         onNote: (words) => this.#log.info({ id, words }, 'PID 1 says'),
+        onApi: this.#onApi,
         onOver: () => this.#onOver(id),
       }),
     )

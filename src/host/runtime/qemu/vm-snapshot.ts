@@ -1,15 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  lchownSync,
-  mkdirSync,
-  openSync,
-  statSync,
-} from 'node:fs'
-import { open, rename } from 'node:fs/promises'
+import { existsSync, lchownSync, mkdirSync, renameSync, statSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -21,7 +13,6 @@ import type { Qmp } from './qmp.ts'
 import { manifestSchema, type SnapshotManifest, type VmFolder, type VmRecord } from './vm-folder.ts'
 import type { VmPlace } from './vm-place.ts'
 
-const saveTimeoutMs = 120_000
 const abandonTimeoutMs = 10_000
 const statusSchema = z.object({
   status: z.string().optional(),
@@ -31,20 +22,26 @@ const statusSchema = z.object({
 /**
  * Writes memory and devices of a VM that stands still. Its bytes go from QEMU through a socket and `cat` into the file:
  * QEMU may start no program and open no file. A manifest and one rename make it count; until then it is nothing, and
- * after that the VM must not go on.
+ * after that the VM must not go on. Given up by `signal`, it never becomes one.
  */
-export async function saveSnapshot(place: VmPlace, record: VmRecord, qmp: Qmp): Promise<void> {
+export async function saveSnapshot(
+  place: VmPlace,
+  record: VmRecord,
+  { qmp, signal }: { qmp: Qmp; signal: AbortSignal },
+): Promise<void> {
   const at = place.folder(record.id)
+  signal.throwIfAborted()
   discard(place.folders, at.unfinished)
   mkdirSync(at.unfinished, { mode: 0o700 })
   const memory = join(at.unfinished, 'memory')
-  await saveMemory(at, record, { qmp, memory })
+  await saveMemory(at, record, { qmp, memory, signal })
   const upper = await open(at.upper)
   try {
     await upper.datasync()
   } finally {
     await upper.close()
   }
+  signal.throwIfAborted()
   const manifest: SnapshotManifest = {
     makers: record.makers,
     args: record.args,
@@ -53,32 +50,39 @@ export async function saveSnapshot(place: VmPlace, record: VmRecord, qmp: Qmp): 
     cpuUsec: place.cpuUsec(record),
   }
   writeFileAtomic(join(at.unfinished, 'manifest.json'), JSON.stringify(manifest), 0o600)
-  await rename(at.unfinished, at.snapshot)
-  const folder = openSync(at.dir, 'r')
-  fsyncSync(folder)
-  closeSync(folder)
+  // In one breath with the last look at the signal: whoever gave up has discarded what is there.
+  renameSync(at.unfinished, at.snapshot)
+  const folder = await open(at.dir)
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
 }
 
 async function saveMemory(
   at: VmFolder,
   record: VmRecord,
-  { qmp, memory }: { qmp: Qmp; memory: string },
+  { qmp, memory, signal }: { qmp: Qmp; memory: string; signal: AbortSignal },
 ): Promise<void> {
   const path = `/proc/${record.vmm?.pid}/cwd/memory.sock`
   removeFile(join(at.run, 'memory.sock'))
   const server = createServer({ pauseOnConnect: true })
   const file = await open(memory, 'w', 0o600)
   const abandon = new AbortController()
+  const over = AbortSignal.any([abandon.signal, signal])
   try {
     server.listen(path)
     await once(server, 'listening')
     // The folder is the VMM's: what it may have put there instead is not followed.
     lchownSync(join(at.run, 'memory.sock'), record.uid, record.uid)
-    const copied = copyFrom(server, file.fd, abandon.signal)
+    const copied = copyFrom(server, { to: file.fd, bytesMax: memoryBytesMax(record), signal: over })
     copied.catch(() => {}) // Waited for below, unless QEMU refuses.
     await qmp.execute('migrate-set-parameters', { 'max-bandwidth': 100 * 2 ** 30 })
+    // What is not begun now never is: whoever gave up has looked already whether there is anything to cancel.
+    signal.throwIfAborted()
     await qmp.execute('migrate', { uri: 'unix:memory.sock' })
-    await migrated(qmp)
+    await migrated(qmp, signal)
     await copied
     await file.datasync()
   } finally {
@@ -88,28 +92,43 @@ async function saveMemory(
   }
 }
 
-async function copyFrom(server: Server, to: number, signal: AbortSignal): Promise<void> {
+const slackBytes = 64 * 2 ** 20
+
+/** A page of memory comes with a head of a few bytes, at most once since the VM stands still; beside them devices. */
+export const memoryBytesMax = ({ memoryMb }: Pick<VmRecord, 'memoryMb'>): number =>
+  Math.ceil(memoryMb * 2 ** 20 * 1.01) + slackBytes
+
+/** The bytes of the first who connects, into a file; no more than `bytesMax`. */
+export async function copyFrom(
+  server: Server,
+  { to, bytesMax, signal }: { to: number; bytesMax: number; signal: AbortSignal },
+): Promise<void> {
   const [socket] = (await once(server, 'connection', { signal })) as [Socket]
-  const cat = spawn('cat', [], { stdio: [socket, to, 'ignore'], signal, killSignal: 'SIGKILL' })
+  const cat = spawn('prlimit', [`--fsize=${bytesMax}`, 'cat'], {
+    stdio: [socket, to, 'ignore'],
+    signal,
+    killSignal: 'SIGKILL',
+  })
   cat.on('error', () => {}) // Told by its exit.
   const exited = once(cat, 'exit')
   socket.destroy() // Ours alone: cat has its own.
-  const [code] = (await exited) as [number | null]
+  const [code, killed] = (await exited) as [number | null, NodeJS.Signals | null]
+  if (killed === 'SIGXFSZ') {
+    const words = `its monitor had more to save than ${bytesMax} bytes, which cannot be its memory`
+    throw new Fault('native_failed', words)
+  }
   if (code !== 0) throw new Fault('native_failed', 'the memory of the machine could not be written')
 }
 
-async function migrated(qmp: Qmp): Promise<void> {
-  const until = performance.now() + saveTimeoutMs
-  for (let waitMs = 5; performance.now() < until; waitMs = Math.min(100, waitMs * 2)) {
+async function migrated(qmp: Qmp, signal: AbortSignal): Promise<void> {
+  for (let waitMs = 5; ; waitMs = Math.min(100, waitMs * 2)) {
     const now = statusSchema.parse(await qmp.execute('query-migrate'))
     if (now.status === 'completed') return
     if (now.status === 'failed' || now.status === 'cancelled') {
       throw new Fault('native_failed', `its memory was not saved: ${now['error-desc'] ?? 'failed'}`)
     }
-    await systemClock.sleep(waitMs)
+    await systemClock.sleep(waitMs, signal)
   }
-  await qmp.execute('migrate_cancel')
-  throw new Fault('timeout', `its memory was not saved within ${saveTimeoutMs / 1000} s`)
 }
 
 const atRest = ['none', 'completed', 'failed', 'cancelled']

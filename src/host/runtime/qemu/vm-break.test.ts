@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict'
+import { openSync, writeSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
+import { isFault } from '#core/fault.ts'
+import { createLogger } from '#sys/log.ts'
+import { isAlive, signalProcess } from '#sys/process.ts'
+import type { Driver } from '../driver.ts'
+import { openWorkshop, type Workshop } from '../test-support.ts'
+import { openQemuDriver } from './qemu-driver.ts'
+import { readVmRecord, vmFolder, vmFolders } from './vm-folder.ts'
+
+const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
+const log = createLogger('test')
+
+describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
+  let shop: Workshop
+  let driver: Driver
+  let dir: string
+  before(async () => {
+    shop = await openWorkshop()
+    dir = join(shop.dir, 'driver')
+    driver = openQemuDriver({ dir, hostId: `break-${process.pid}`, kernelCacheDir, log })
+  })
+  after(async () => {
+    for (const id of await driver.list()) await driver.destroy(id)
+    await shop.close()
+  })
+  const folderOf = (id: string) => vmFolder(vmFolders(dir), id)
+  const vmmOf = (id: string) => readVmRecord(folderOf(id))?.vmm
+  const started = async () => {
+    const spec = shop.spec(['sleep', '600'])
+    await driver.start(spec)
+    return spec
+  }
+  const bootId = async (id: string) => {
+    const argv = ['cat', '/proc/sys/kernel/random/boot_id']
+    return (await driver.exec(id, { argv, timeoutMs: 20_000, outputBytesMax: 1_000 })).stdout
+  }
+  const within = async (ms: number, work: () => Promise<unknown>) => {
+    const begun = performance.now()
+    await work()
+    assert.ok(performance.now() - begun < ms, `it took ${performance.now() - begun} ms`)
+  }
+
+  test('what is only the host’s trouble costs no snapshot', async () => {
+    const { id } = await started()
+    const before = await bootId(id)
+    await driver.suspend(id)
+    await assert.rejects(driver.resume(id, Promise.reject(new Error('no network'))), /no network/)
+    assert.equal(await driver.recover(id), 'running')
+    // A monitor that is killed while it loads, as for want of the host's memory.
+    const old = vmmOf(id)
+    const killed = assert.rejects(driver.resume(id))
+    while (vmmOf(id)?.pid === old?.pid) await systemClock.sleep(1)
+    const vmm = vmmOf(id)
+    assert.ok(vmm)
+    signalProcess(vmm, 'SIGKILL')
+    await killed
+    assert.equal(await driver.recover(id), 'running')
+    await driver.resume(id)
+    assert.equal(await bootId(id), before)
+    await driver.destroy(id)
+  })
+
+  test('memory that QEMU does not understand is a snapshot of no use', async () => {
+    const { id } = await started()
+    await driver.suspend(id)
+    const file = openSync(folderOf(id).memoryFile, 'r+')
+    writeSync(file, Buffer.alloc(64, 0x55), 0, 64, 0)
+    await assert.rejects(driver.resume(id), /load of migration failed/)
+    assert.equal(await driver.recover(id), undefined)
+    await driver.destroy(id)
+  })
+
+  test('a destruction does not wait behind a suspend that hangs, nor behind a disk that is being copied', async () => {
+    const { id } = await started()
+    const vmm = vmmOf(id)
+    assert.ok(vmm)
+    signalProcess(vmm, 'SIGSTOP')
+    const suspended = assert.rejects(driver.suspend(id), (error) => {
+      assert.ok(isFault(error, 'native_failed'))
+      assert.match(error.message, /was not suspended: (.*is being destroyed|the VMM closed)/)
+      return true
+    })
+    const end = driver.exited(id)
+    await systemClock.sleep(200)
+    await within(2_500, () => driver.destroy(id))
+    await suspended
+    assert.ok(!isAlive(vmm))
+    assert.equal((await end).error, 'the machine was destroyed')
+
+    const copied = await started()
+    const still = driver.still?.(copied.id, () => new Promise(() => {}))
+    const broken = assert.rejects(still ?? Promise.resolve())
+    await systemClock.sleep(200)
+    await within(2_500, () => driver.destroy(copied.id))
+    await broken
+  })
+
+  test('a suspend that is given up leaves a machine that goes on', async () => {
+    const { id } = await started()
+    const before = await bootId(id)
+    const stop = new AbortController()
+    const suspended = driver.suspend(id, stop.signal)
+    const refused = assert.rejects(suspended, /was not suspended: a stop came/)
+    // In the middle of it: the memory is being written.
+    await systemClock.sleep(60)
+    stop.abort(new Error('a stop came'))
+    await refused
+    assert.equal(await driver.recover(id), 'running')
+    assert.equal(await bootId(id), before)
+    // Deaf: whoever wants it killed is heard all the same.
+    const vmm = vmmOf(id)
+    assert.ok(vmm)
+    signalProcess(vmm, 'SIGSTOP')
+    const again = new AbortController()
+    const deaf = assert.rejects(driver.suspend(id, again.signal), /a stop came/)
+    await systemClock.sleep(50)
+    again.abort(new Error('a stop came'))
+    await within(6_000, () => deaf)
+    const end = driver.exited(id)
+    await within(3_000, () => driver.signal(id, 'SIGKILL'))
+    assert.equal((await end).exitCode, 137)
+    await driver.destroy(id)
+  })
+})

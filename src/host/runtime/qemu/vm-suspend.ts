@@ -1,0 +1,77 @@
+import { deadline, unlessAborted } from '#sys/abort.ts'
+import { Fault, messageOf } from '#core/fault.ts'
+import { discard } from '../machine-folder.ts'
+import { Qmp } from './qmp.ts'
+import { killVmm } from './vm-clear.ts'
+import type { VmRecord } from './vm-folder.ts'
+import { socketPath } from './vm-launch.ts'
+import type { VmPlace } from './vm-place.ts'
+import type { VmSessions } from './vm-sessions.ts'
+import { goOn, saveSnapshot } from './vm-snapshot.ts'
+
+export interface VmSuspend {
+  place: VmPlace
+  sessions: VmSessions
+  record: VmRecord
+  /** Gives the suspend up: the machine goes on, unless its monitor is dead or deaf. */
+  signal: AbortSignal
+}
+
+/** 2 GB at the pace of a slow disk. */
+const suspendTimeoutMs = 120_000
+const controlTimeoutMs = 5_000
+const hangUpTimeoutMs = 1_000
+const closeTimeoutMs = 5_000
+/** For a monitor that does not answer to let its machine go on. */
+const goOnTimeoutMs = 5_000
+
+/**
+ * From running to a snapshot that counts, with no VMM beside it. A Fault (`native_failed`) when that came to nothing: no
+ * snapshot is left, and the VM goes on if its VMM can let it.
+ */
+export async function suspendVm(suspend: VmSuspend): Promise<void> {
+  const { place, sessions, record } = suspend
+  const { id } = record
+  const late = () =>
+    new Fault('timeout', `it took longer than ${suspendTimeoutMs / 1000} s; try again`)
+  const { signal, clear } = deadline(suspendTimeoutMs, late, [suspend.signal])
+  const opening = Qmp.open(socketPath(record.vmm?.pid ?? 0, 'qmp'), controlTimeoutMs)
+  let qmp: Qmp | undefined
+  try {
+    const steps = async () => {
+      qmp = await opening
+      signal.throwIfAborted()
+      const session = await sessions.open(id)
+      await session?.guest.hangUpApi(hangUpTimeoutMs)
+      signal.throwIfAborted()
+      // A guest is saved with its port open, and finds it so: what it would do of a port that closed takes time at both ends.
+      session?.setAsleep(true)
+      await qmp.execute('stop')
+      await saveSnapshot(place, record, { qmp, signal })
+    }
+    await unlessAborted(signal, steps())
+  } catch (error) {
+    await undo(suspend, qmp)
+    throw new Fault('native_failed', `machine ${id} was not suspended: ${messageOf(error)}`)
+  } finally {
+    clear()
+    // Also one that opens after it was given up: QEMU speaks with one at a time.
+    opening.then((open) => open.close()).catch(() => {})
+  }
+  await killVmm(place, record)
+  const written = deadline(closeTimeoutMs, () => new Fault('timeout', 'its log takes nothing'))
+  await unlessAborted(written.signal, sessions.close(id)).catch(() => {}) // Nobody speaks there any more.
+  written.clear()
+}
+
+async function undo({ place, sessions, record }: VmSuspend, qmp: Qmp | undefined): Promise<void> {
+  const at = place.folder(record.id)
+  // Nothing that a later resume could take for the state of a VM that went on.
+  for (const path of [at.unfinished, at.snapshot]) discard(place.folders, path)
+  if (!place.vmmLives(record)) return
+  const late = () => new Fault('timeout', 'the VMM is deaf')
+  const { signal, clear } = deadline(goOnTimeoutMs, late)
+  if (qmp) await unlessAborted(signal, goOn(qmp)).catch(() => {}) // Its owner ends what stands still.
+  clear()
+  if (place.vmmLives(record)) (await sessions.open(record.id))?.setAsleep(false)
+}
