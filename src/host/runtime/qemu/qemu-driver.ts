@@ -62,8 +62,8 @@ const controlTimeoutMs = 5_000
 const statsTimeoutMs = 2_000
 /** A VM that is to be killed is asked no longer than this whether it can pass that on. */
 const killTimeoutMs = 1_000
-/** Longer than any copy of a disk may take. */
-const stillTimeoutMs = limits.volumeFreezeMsMax + 10_000
+/** Longer than a guest may take to write out its volumes, and a copy of a disk. */
+const stillTimeoutMs = limits.volumeSyncMsMax + limits.volumeFreezeMsMax + 10_000
 
 /**
  * Machines as VMs: QEMU's smallest machine, with Debian's kernel and our PID 1. What a machine is doing is read from the
