@@ -24,6 +24,8 @@ import { readStatus } from './status.ts'
 import { supervisorRecord } from './supervisor.ts'
 
 const upTimeoutMs = 180_000
+/** One that dies is seen at once: this is for machines that are slow, or busy. */
+const supervisorTimeoutMs = 60_000
 /** A part that failed so often is not just waiting for another one. */
 const failuresMax = 3
 
@@ -154,7 +156,12 @@ async function startSupervisor(home: Home): Promise<DaemonRecord> {
     env: childEnvironment(),
     cwd: '/',
   })
-  await daemonReady(files, record, async () => readStatus(home, record.pid) !== undefined, 20_000)
+  await daemonReady(
+    files,
+    record,
+    async () => readStatus(home, record.pid) !== undefined,
+    supervisorTimeoutMs,
+  )
   return record
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
@@ -231,7 +232,8 @@ describe('container driver', { concurrency: 1 }, () => {
     })
     // On a quick machine the start may be over before the kill: its end must not be missed.
     const closed = new Promise((resolve) => child.once('close', resolve))
-    await new Promise((resolve) => child.stdout.once('data', resolve))
+    const early = closed.then(() => assert.fail('the starter ended before it had begun'))
+    await Promise.race([once(child.stdout, 'data'), early])
     await systemClock.sleep(delayMs)
     child.kill('SIGKILL')
     await closed
