@@ -51,6 +51,16 @@ test('a daemon that dies at once is reported with the end of its log', async () 
   )
 })
 
+test('a daemon that is slow is asked less and less often', async () => {
+  const slow = spec('slow', ['-c', 'exec sleep 60'])
+  const record = startDaemon(slow)
+  let asked = 0
+  const never = async () => ++asked < 0
+  await assert.rejects(daemonReady(slow, record, never, 3_000), /was not ready after 3000 ms/)
+  await stopDaemon(slow.recordFile)
+  assert.ok(asked < 80, `${asked} times`)
+})
+
 test('a pid that was given to somebody else is not the daemon', () => {
   const recordFile = join(dir, 'stale.json')
   writeFileSync(

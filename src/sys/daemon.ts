@@ -82,18 +82,20 @@ export async function daemonReady(
   probe: () => Promise<boolean>,
   timeoutMs: number,
 ): Promise<void> {
-  const deadline = systemClock.now() + timeoutMs
+  const begun = systemClock.now()
   for (;;) {
     if (await probe().catch(() => false)) return
     const dead = !isAlive(record)
-    if (dead || systemClock.now() > deadline) {
+    const waitedMs = systemClock.now() - begun
+    if (dead || waitedMs > timeoutMs) {
       const what = dead ? 'ended at once' : `was not ready after ${timeoutMs} ms`
       throw new Fault(
         'native_failed',
         `${spec.name} ${what}; the end of ${spec.logFile}:\n${tailOfFile(spec.logFile, 2000)}`,
       )
     }
-    await systemClock.sleep(25)
+    // Slow is often busy: it is asked less often the longer it takes, not to be kept from its work.
+    await systemClock.sleep(Math.min(Math.max(25, waitedMs / 20), 500))
   }
 }
 
