@@ -8,12 +8,14 @@ interface Architecture {
   /** Of the kernel's command line. */
   kernelWords: Record<Accel, string>
   cpu: Record<Accel, string>
+  /** The guest finds the disk first of which QEMU was told last. */
+  disksBackwards: boolean
 }
 
 /**
  * What differs between processors. On x86 the smallest machine that boots: no PCI, no BIOS menu, no legacy timers. A guest
  * reboots by a triple fault, which ends QEMU. TCG takes hundreds of milliseconds to calibrate the TSC, and half of the
- * times fails: it is told. The `virt` machine of ARM has been booted by nobody yet.
+ * times fails: it is told. The `virt` machine of ARM has booted Debian's kernel by TCG, and no machine of ours yet.
  */
 const architectures: Partial<Record<NodeJS.Architecture, Architecture>> = {
   x64: {
@@ -24,19 +26,21 @@ const architectures: Partial<Record<NodeJS.Architecture, Architecture>> = {
       tcg: 'console=ttyS0 8250.nr_uarts=1 reboot=t pci=off tsc_early_khz=2000000 mitigations=off',
     },
     cpu: { kvm: 'host', tcg: 'max' },
+    disksBackwards: false,
   },
   arm64: {
     program: 'qemu-system-aarch64',
     machine: 'virt,gic-version=max',
     kernelWords: { kvm: 'console=ttyAMA0', tcg: 'console=ttyAMA0' },
     cpu: { kvm: 'host', tcg: 'max' },
+    disksBackwards: true,
   },
 }
 
-export function architecture(): Architecture {
-  const found = architectures[process.arch]
+export function architecture(name: NodeJS.Architecture = process.arch): Architecture {
+  const found = architectures[name]
   if (found) return found
-  throw new Fault('native_failed', `no machine is known for the processor ${process.arch}`)
+  throw new Fault('native_failed', `no machine is known for the processor ${name}`)
 }
 
 const commonWords = 'quiet panic=-1 cryptomgr.notests random.trust_cpu=on'
@@ -60,7 +64,7 @@ export interface MachineShape {
   volumes: number
 }
 
-/** Guest device names follow from the order in which QEMU is told of the disks. */
+/** Guest device names follow from the order of the disks. */
 export const devices = {
   image: '/dev/vda',
   upper: '/dev/vdb',
@@ -79,14 +83,21 @@ function disk(name: string, fd: number, options: { readOnly: boolean }): string[
 }
 
 /** The whole command line of a machine; with the same shape always the same words. */
-export function qemuArgs(shape: MachineShape): string[] {
-  const { machine, kernelWords, cpu } = architecture()
+export function qemuArgs(shape: MachineShape, on = architecture()): string[] {
+  const { machine, kernelWords, cpu } = on
   const { accel, cpus, memoryMb, nic } = shape
   const socket = (name: keyof typeof sockets) =>
     `socket,id=${name},path=${sockets[name]},server=on,wait=off`
   const volumes = Array.from({ length: shape.volumes }, (_, i) =>
     disk(`volume${i}`, fds.volumes + i, { readOnly: false }),
   )
+  const disks = shape.disks
+    ? [
+        disk('image', fds.image, { readOnly: true }),
+        disk('upper', fds.upper, { readOnly: false }),
+        ...volumes,
+      ]
+    : volumes
   const network = `tap,id=net,ifname=${nic?.tap},script=no,downscript=no,vhost=off`
   return [
     ['-M', machine, '-accel', accel === 'tcg' ? `tcg,tb-size=${translationMb}` : 'kvm'],
@@ -95,9 +106,7 @@ export function qemuArgs(shape: MachineShape): string[] {
     ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ['-kernel', `/proc/self/fd/${fds.kernel}`, '-initrd', `/proc/self/fd/${fds.initramfs}`],
     ['-append', `${commonWords} ${kernelWords[accel]}`],
-    shape.disks ? disk('image', fds.image, { readOnly: true }) : [],
-    shape.disks ? disk('upper', fds.upper, { readOnly: false }) : [],
-    ...volumes,
+    ...(on.disksBackwards ? disks.toReversed() : disks),
     nic ? ['-netdev', network, '-device', `virtio-net-device,netdev=net,mac=${nic.mac}`] : [],
     ['-object', 'rng-builtin,id=rng', '-device', 'virtio-rng-device,rng=rng'],
     ['-device', 'virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on'],
