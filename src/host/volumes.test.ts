@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -8,10 +16,11 @@ import { systemClock, type Clock } from '#core/clock.ts'
 import { Fault, isFault, type FaultCode } from '#core/fault.ts'
 import type { Snapshot, Volume, VolumeExtended } from '#spec/volume.ts'
 import { createLogger } from '#sys/log.ts'
-import { fakeDriver } from '#host/runtime/index.ts'
+import { fakeDriver, fakeVms, type FakeDriver } from '#host/runtime/index.ts'
 import { openVolumes } from '#host/volume/index.ts'
 import { createTestMachine, openTestHost, type TestHost } from './testing.ts'
 import { upkeep } from './upkeep.ts'
+import { volumeVms } from './volume-vms.ts'
 
 /** Hosts over real disks; only the machines on them are fakes. */
 
@@ -23,7 +32,7 @@ const fault = (code: FaultCode, words = /./) => ({
   check: (error: unknown) => isFault(error, code) && words.test(error.message),
 })
 
-async function openDiskHost(t: TestContext): Promise<TestHost> {
+async function openDiskHost(t: TestContext, vms?: FakeDriver): Promise<TestHost> {
   const dir = mkdtempSync(join(tmpdir(), 'hangar-disks-'))
   t.after(() => {
     for (const line of readFileSync('/proc/self/mounts', 'utf8').split('\n')) {
@@ -32,11 +41,17 @@ async function openDiskHost(t: TestContext): Promise<TestHost> {
     }
     rmSync(dir, { recursive: true, force: true })
   })
-  const host = await openTestHost(t, {
+  const host: TestHost = await openTestHost(t, {
     dir,
     driver: fakeDriver(),
+    ...(vms ? { vms } : {}),
     openVolumes: () =>
-      openVolumes({ dir: join(dir, 'volumes'), snapshotsDir: join(dir, 'snapshots'), log }),
+      openVolumes({
+        dir: join(dir, 'volumes'),
+        snapshotsDir: join(dir, 'snapshots'),
+        log,
+        vms: volumeVms(() => host.agent),
+      }),
   })
   host.agent.host.api = host.url
   return host
@@ -369,6 +384,52 @@ test('VOL-10: a volume that is nearly full grows up to its limit, or the machine
   const told = events.filter(({ type }) => type === 'extend').map(({ status }) => status)
   assert.equal(told.length, 2, 'told once that it was skipped, once that it was done')
   assert.equal(told[1], 'skipped')
+})
+
+test('VOL-10: the volume of a VM grows by the word of its guest; of one that is suspended, when it goes on', async (t) => {
+  let blocksUsed = 10
+  const grown: number[] = []
+  const vms: FakeDriver = Object.assign(fakeDriver(fakeVms), {
+    usage: async (id: string) => {
+      const [blocks, blocksFree] = [250_000, 250_000 - blocksUsed]
+      if (vms.suspended(id)) return undefined
+      return { blockBytes: 4096, blocks, blocksFree, blocksAvailable: blocksFree }
+    },
+    grow: async (id: string, source: string) => {
+      if (vms.suspended(id)) return false
+      grown.push(statSync(source).size / 1024 ** 3)
+      return true
+    },
+  })
+  const host = await openDiskHost(t, vms)
+  await makeVolume(host, 'vol_1')
+  const grows = { extend_threshold_percent: 50, add_size_gb: 1, size_gb_limit: 2 }
+  const { id } = await createTestMachine(host, {
+    mounts: [{ volume: 'vol_1', path: '/data', ...grows }],
+  })
+  const show = () => host.call<Volume>('GET', '/v1/volumes/vol_1')
+  const settled = async () => {
+    await upkeep(host.agent)
+    return (await show()).size_gb
+  }
+  assert.equal((await show()).bytes_used, 10 * 4096)
+  assert.equal(await settled(), 1)
+  blocksUsed = 200_000
+  assert.equal(await settled(), 2)
+  assert.deepEqual(grown, [2])
+  await host.call('POST', `/v1/machines/${id}/suspend`, {})
+  await host.call('GET', `/v1/machines/${id}/wait?state=suspended&timeout=5`)
+  assert.equal((await show()).bytes_used, undefined)
+  const extended = await host.call<VolumeExtended>('PUT', '/v1/volumes/vol_1/extend', {
+    size_gb: 3,
+  })
+  assert.deepEqual([extended.needs_restart, extended.volume.size_gb], [false, 3])
+  assert.equal(await settled(), 3)
+  assert.deepEqual(grown, [2], 'nobody is woken for it')
+  await host.call('POST', `/v1/machines/${id}/start`, {})
+  await host.call('GET', `/v1/machines/${id}/wait?state=started&timeout=5`)
+  await host.agent.background.idle()
+  assert.deepEqual(grown, [2, 3])
 })
 
 test('VOL-13: a source that cannot be copied in use is not stopped for it again and again', async (t) => {
