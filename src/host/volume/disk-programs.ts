@@ -1,5 +1,4 @@
 import { open } from 'node:fs/promises'
-import { basename } from 'node:path'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { run, runOk, type RunOptions, type RunResult } from '#sys/process.ts'
@@ -72,7 +71,7 @@ export async function mountDisk(disk: string, point: string): Promise<string | u
 }
 
 /** Exit codes of e2fsck up to this one: all is well, or was made so. */
-export const repairedMax = 2
+const repairedMax = 2
 
 /**
  * Its own repair, only what is safe without a person; the exit code. What is beyond that is left as it is: nobody makes a new
@@ -82,25 +81,30 @@ export const repairedMax = 2
 export async function repairDisk(
   folder: string,
   disk: string,
-  options: { evenIfClean?: boolean } = {},
+  how: { whose: DiskOwner; evenIfClean?: boolean },
 ): Promise<number> {
-  const words = ['e2fsck', ...(options.evenIfClean ? ['-f'] : []), '-p', disk]
+  const words = ['e2fsck', ...(how.evenIfClean ? ['-f'] : []), '-p', disk]
   const { code, stdout, stderr } = await runLocked(folder, words)
   if (code <= repairedMax) return code
-  const said = `${stderr.trim()} ${stdout.trim()}`.replaceAll(/\s+/g, ' ').trim().slice(0, 300)
-  throw damagedFault(folder, disk, said)
+  const said = (stderr.trim() || stdout.trim()).replaceAll(/\s+/g, ' ').slice(0, 300)
+  throw damagedFault(how.whose, disk, said)
 }
 
-/** The folder of a disk has the name of its volume. */
-export const damagedFault = (folder: string, disk: string, said: string): Fault =>
+/** For messages: what a disk is, and what to do when it cannot be mended. */
+export interface DiskOwner {
+  name: string
+  orElse: string
+}
+
+export const damagedFault = ({ name, orElse }: DiskOwner, disk: string, said: string): Fault =>
   new Fault(
     'native_failed',
-    `the file system of volume ${basename(folder)} is damaged: ${said}; look at it with: e2fsck -n ${disk} and repair it with: e2fsck -f ${disk} while nothing uses it, or make a new volume from one of its snapshots`,
+    `the file system of ${name} is damaged: ${said}; look at it with: e2fsck -n ${disk} and repair it with: e2fsck -f ${disk} while nothing uses it, or ${orElse}`,
   )
 
 /** Lets the file system of a disk that is not mounted fill its file. */
-export async function growUnmounted(folder: string, disk: string): Promise<void> {
-  await repairDisk(folder, disk, { evenIfClean: true })
+export async function growUnmounted(folder: string, disk: string, whose: DiskOwner): Promise<void> {
+  await repairDisk(folder, disk, { whose, evenIfClean: true })
   await runLockedOk(folder, ['resize2fs', disk])
 }
 

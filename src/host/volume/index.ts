@@ -1,4 +1,11 @@
-export { growUnmounted, lengthen, repairDisk, repairedMax } from './disk-programs.ts'
+export { growUnmounted, lengthen, repairDisk } from './disk-programs.ts'
 export type { DiskStream } from './disk-stream.ts'
 export { openVolumes } from './volumes.ts'
-export type { VolumeContent, Volumes, VolumesOptions, VolumeUsage, VolumeVms } from './volumes.ts'
+export type {
+  DiskCounts,
+  VolumeContent,
+  Volumes,
+  VolumesOptions,
+  VolumeUsage,
+  VolumeVms,
+} from './volumes.ts'

@@ -179,7 +179,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
       await bring(id, from, { unfinished, signal })
       signal.throwIfAborted()
       await programs.lengthen(unfinished, sizeGb * programs.gibibyte)
-      await programs.growUnmounted(folder, unfinished)
+      await programs.growUnmounted(folder, unfinished, ownerOf(id))
       await programs.renewUuid(folder, unfinished)
       await programs.flush(unfinished)
     } catch (error) {
@@ -293,7 +293,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
       }
     } else {
       await requireReleased(id)
-      await programs.growUnmounted(folderOf(id), diskOf(id))
+      await programs.growUnmounted(folderOf(id), diskOf(id), ownerOf(id))
     }
     await rm(growMarkOf(id), { force: true })
     options.log.info({ volume: id, sizeGb, mounted }, 'volume is extended')
@@ -307,7 +307,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
 
   async function growIfMarked(id: string): Promise<void> {
     if (!existsSync(growMarkOf(id))) return
-    await programs.growUnmounted(folderOf(id), diskOf(id))
+    await programs.growUnmounted(folderOf(id), diskOf(id), ownerOf(id))
     await rm(growMarkOf(id), { force: true })
   }
 
@@ -318,7 +318,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await requireReleased(id)
     await growIfMarked(id)
     // The guest can repair nothing that its journal does not: what was cut off badly is mended first.
-    const repair = await programs.repairDisk(folderOf(id), diskOf(id))
+    const repair = await programs.repairDisk(folderOf(id), diskOf(id), { whose: ownerOf(id) })
     options.log.debug({ volume: id, repair }, 'volume was checked for a VM')
     await writeFile(vmMarkOf(id), '')
     await programs.flush(folderOf(id))
@@ -344,11 +344,11 @@ export function openVolumes(options: VolumesOptions): Volumes {
     if (first === undefined) return point
     // A file system that was cut off badly: its own repair, once, and only what is safe without a person.
     await requireReleased(id)
-    const repair = await programs.repairDisk(folderOf(id), diskOf(id))
+    const repair = await programs.repairDisk(folderOf(id), diskOf(id), { whose: ownerOf(id) })
     options.log.warn({ volume: id, why: first, repair }, 'volume was checked')
     const second = await programs.mountDisk(diskOf(id), point)
     if (second === undefined) return point
-    throw programs.damagedFault(folderOf(id), diskOf(id), `it cannot be mounted: ${second}`)
+    throw programs.damagedFault(ownerOf(id), diskOf(id), `it cannot be mounted: ${second}`)
   }
 
   function requireDisk(id: string): void {
@@ -435,6 +435,11 @@ export function openVolumes(options: VolumesOptions): Volumes {
     snapshots,
   }
 }
+
+const ownerOf = (id: string): programs.DiskOwner => ({
+  name: `volume ${id}`,
+  orElse: 'make a new volume from one of its snapshots',
+})
 
 function checkSize(sizeGb: number): void {
   if (!Number.isInteger(sizeGb) || sizeGb < 1 || sizeGb > sizeGbMax) {

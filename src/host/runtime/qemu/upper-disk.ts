@@ -1,8 +1,7 @@
 import { existsSync, renameSync, statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { Fault } from '#core/fault.ts'
-import { growUnmounted, lengthen, repairDisk, repairedMax } from '#host/volume/index.ts'
+import { growUnmounted, lengthen, repairDisk } from '#host/volume/index.ts'
 import { removeFile } from '#sys/files.ts'
 import { runOk } from '#sys/process.ts'
 
@@ -49,13 +48,14 @@ export async function makeUpper(
 async function mendUpper(path: string, bytes: number): Promise<void> {
   const folder = dirname(path)
   await lengthen(path, bytes)
-  if ((await fileSystemBytes(path)) < statSync(path).size) return growUnmounted(folder, path)
-  const code = await repairDisk(folder, path)
-  if (code <= repairedMax) return
-  throw new Fault(
-    'native_failed',
-    `what the machine wrote to its root cannot be repaired without a person; look at it with: e2fsck -n ${path}, or set rootfs.persist to "never", which builds the root anew`,
-  )
+  if ((await fileSystemBytes(path)) < statSync(path).size)
+    return growUnmounted(folder, path, keptRoot)
+  await repairDisk(folder, path, { whose: keptRoot })
+}
+
+const keptRoot = {
+  name: 'what the machine wrote to its root',
+  orElse: 'set rootfs.persist to "never", which builds the root anew',
 }
 
 const superblock = { at: 1024, bytes: 1024, blocksLow: 4, blockSizeLog: 24, blocksHigh: 0x150 }
