@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { createServer as createTcpServer, type AddressInfo } from 'node:net'
 import { duplexPair } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { test, type TestContext } from 'node:test'
@@ -193,6 +195,27 @@ test('MCH-44: a machine suspends itself through its own socket, without a token,
   assert.match(await ask(`/v1/apps/web/machines/${id}/suspend`), /200 OK[^]*{"ok":true}/)
   await reached(host, id, 'suspended')
   assert.equal((await get(host, other.id)).state, 'started')
+})
+
+test('the hour that a machine slept is not held against it: its checks have their grace anew', async (t) => {
+  const app = createTcpServer().listen(0, '127.0.0.1')
+  await once(app, 'listening')
+  const { port } = app.address() as AddressInfo
+  const alive = { type: 'tcp', port, interval: '2s', grace_period: '30s' }
+  const { host, id } = await suspendedVm(t, { checks: { alive } })
+  const { clock } = host.agent
+  const hourMs = 3_600_000
+  host.agent.clock = { ...clock, now: () => clock.now() + hourMs }
+  app.close()
+  await post(host, id, 'start')
+  await reached(host, id, 'started')
+  const check = () => host.agent.runs.get(id)?.health.statuses[0]
+  while (check()?.output === 'not checked yet') await clock.sleep(5)
+  assert.equal(check()?.status, 'warning')
+  assert.equal((await get(host, id)).state, 'started')
+  app.listen(port, '127.0.0.1')
+  while (check()?.status !== 'passing') await clock.sleep(5)
+  app.close()
 })
 
 test('PRX-43: a suspend that fails becomes a stop', async (t) => {
