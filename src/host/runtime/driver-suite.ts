@@ -186,6 +186,9 @@ export function driverSuite(options: SuiteOptions): void {
       await run('e2fsck', ['-p', copy]) // The journal of one that is in use.
       assert.equal(await runOk('debugfs', ['-R', 'cat /note', copy]), 'late\n')
       assert.equal((await exec(spec, ['cat', '/data/note'])).stdout, 'late\n')
+      // A guest that cannot flush it keeps nobody from a copy.
+      assert.equal((await exec(spec, ['/bin/busybox', 'umount', '/data'])).exitCode, 0)
+      assert.equal(await driver.still(spec.id, async () => 'copied'), 'copied')
       await driver.destroy(spec.id)
     })
 
