@@ -116,7 +116,8 @@ export function driverSuite(options: SuiteOptions): void {
         const before = shop.outputOf(spec)
         await driver.start({ ...spec, ...given })
         const wanted = [...before, ...Array.from({ length: count }, () => 'run')]
-        while (shop.outputOf(spec).length < wanted.length) await systemClock.sleep(10)
+        const more = () => shop.outputOf(spec).length < wanted.length
+        for (let i = 0; i < 1_000 && more(); i++) await systemClock.sleep(10)
         assert.deepEqual(shop.outputOf(spec).slice(0, wanted.length), wanted)
         await exec(spec, ['sync'])
       }
@@ -140,7 +141,9 @@ export function driverSuite(options: SuiteOptions): void {
       await driver.destroy(spec.id, { keepRoot: true })
       const squashfsPath = await shop.secondImage()
       await runs(4, { squashfsPath })
-      while (shop.outputOf(spec).at(-1) !== 'second') await systemClock.sleep(10)
+      const second = () => shop.outputOf(spec).at(-1) === 'second'
+      for (let i = 0; i < 1_000 && !second(); i++) await systemClock.sleep(10)
+      assert.ok(second(), shop.output(spec))
       await runs(1, { keepRoot: false })
       await driver.destroy(spec.id)
       assert.ok(!(await driver.list()).includes(spec.id))
