@@ -1,15 +1,19 @@
-import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { z } from 'zod'
 import { Fault, messageOf } from '#core/fault.ts'
 import { guestKernel, protocolVersion, type GuestKernel } from '#host/guest/index.ts'
-import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
 import { processStartTime, runOk } from '#sys/process.ts'
 import { removeEmptyCgroups } from '../cgroup.ts'
 import { bootId } from '../machine-folder.ts'
-import { architecture, qemuArgs, type Accel } from './qemu-args.ts'
 import { whyNoKvm } from './kvm-trial.ts'
+import {
+  circumstances,
+  keepVerdict,
+  processorModel,
+  readVerdict,
+  verdictKey,
+} from './probe-verdict.ts'
+import { architecture, qemuArgs, type Accel } from './qemu-args.ts'
 import { clearVm } from './vm-clear.ts'
 import { writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { readableByVmms } from './vm-launch.ts'
@@ -36,7 +40,6 @@ export interface ProbeVerdict {
 const bootTimeoutMs: Record<Accel, number> = { kvm: 10_000, tcg: 60_000 }
 const probeId = 'probe'
 const initBuilt = resolve(import.meta.dirname, '../../../../build/guest/init')
-const verdictSchema = z.object({ key: z.string(), accel: z.enum(['kvm', 'tcg']), note: z.string() })
 const slow = 'emulated by QEMU (TCG), several times slower than a processor'
 
 /**
@@ -64,20 +67,25 @@ interface Parts {
   version: string
 }
 
+/** With KVM a guest has the processor as it is, and its memory is of no use on another. */
+const processorOf = (accel: Accel) => (accel === 'kvm' ? `kvm on ${processorModel()}` : accel)
+
 const makersOf = ({ kernel, version }: Parts, accel: Accel): VmMakers => ({
   accel,
   kernel,
-  text: `${version}, kernel ${kernel.release} ${kernel.packageDigest.slice(0, 16)}, ${accel}, guest protocol ${protocolVersion}`,
+  text: `${version}, kernel ${kernel.release} ${kernel.packageDigest.slice(0, 16)}, ${processorOf(accel)}, guest protocol ${protocolVersion}`,
 })
 
 async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict> {
-  const file = join(options.kernelCacheDir, 'probe.json')
-  const asked = `${parts.version} ${parts.kernel.digest} ${options.accel ?? 'any'} ${bootId}`
-  const key = createHash('sha256').update(asked).digest('hex')
-  const known = verdictSchema.safeParse(readJsonFile(file)).data
-  if (known?.key === key) return { makers: makersOf(parts, known.accel), note: known.note }
+  const { kernelCacheDir } = options
+  const accels: readonly Accel[] = options.accel ? [options.accel] : ['kvm', 'tcg']
+  const tried = accels.map((accel) => ({ accel, args: qemuArgs(probeShape(accel)) }))
+  const { version, kernel } = parts
+  const key = verdictKey(circumstances({ version, kernelDigest: kernel.digest, tried }))
+  const known = readVerdict(kernelCacheDir, key)
+  if (known) return { makers: makersOf(parts, known.accel), note: known.note }
   const reasons: string[] = []
-  for (const accel of options.accel ? [options.accel] : (['kvm', 'tcg'] as const)) {
+  for (const accel of accels) {
     const makers = makersOf(parts, accel)
     try {
       const whyNot = accel === 'kvm' && (await whyNoKvm())
@@ -86,7 +94,7 @@ async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict
       const how = accel === 'kvm' ? 'with KVM' : slow
       const because = reasons.length > 0 ? ` (${reasons.join('; ')})` : ''
       const note = `VMs by QEMU, ${how}: a guest booted and answered in ${ms} ms${because}`
-      writeFileAtomic(file, JSON.stringify({ key, accel, note }))
+      keepVerdict(kernelCacheDir, key, { accel, note })
       return { makers, note }
     } catch (error) {
       reasons.push(`${accel.toUpperCase()}: ${messageOf(error)}`)
@@ -146,8 +154,10 @@ async function bootOnce(options: ProbeOptions, makers: VmMakers): Promise<number
   }
 }
 
+const probeShape = (accel: Accel) => ({ accel, cpus: 1, memoryMb: 128, disks: false, volumes: 0 })
+
 function probeRecord(place: VmPlace, makers: VmMakers): VmRecord {
-  const shape = { accel: makers.accel, cpus: 1, memoryMb: 128, disks: false, volumes: 0 }
+  const shape = probeShape(makers.accel)
   return {
     id: probeId,
     instanceId: '',
