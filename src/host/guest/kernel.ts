@@ -126,6 +126,8 @@ async function fetchKernel(cacheDir: string, dir: string): Promise<KernelRecord>
       name,
       digest: sha256(readFileSync(join(work, file))),
     })
+    // On the disk before it has its name: after a power loss a kernel without bytes would be believed for ever.
+    await runOk('sync', ['--file-system', made], { timeoutMs: downloadTimeoutMs })
     rmSync(dir, { recursive: true, force: true })
     renameSync(made, dir)
     return record
