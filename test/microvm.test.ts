@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import type { HostInfo } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
+import { readTextFile } from '#sys/files.ts'
 import { signalProcess } from '#sys/process.ts'
 import { walkInShell } from './support/terminal.ts'
 import { eventually, startTestCloud, type TestCloud } from './support/test-cloud.ts'
@@ -200,5 +201,30 @@ test(
     assert.match(runtime?.note ?? '', /weaker wall/)
     assert.equal((await cloud.ok(['m', 'exec', id, '-a', 'box', 'uname -r'])).trim(), release())
     assert.match(await cloud.ok(['m', 'status', id, '-a', 'box']), /Runtime .*weaker wall/)
+  },
+)
+
+test(
+  'a VM whose records are lost while its host is dead goes down with its cloud',
+  slow,
+  async () => {
+    await ask()
+    const { id } = await machine()
+    const vmms = () =>
+      readdirSync('/proc').filter((pid) => {
+        const groups = /^\d+$/.test(pid) ? readTextFile(`/proc/${pid}/cgroup`) : ''
+        return groups?.includes(`-vm/${id}\n`) ?? false
+      })
+    assert.equal(vmms().length, 1)
+    for (const name of ['supervisor', 'host']) {
+      for (const victim of cloud.daemons(name)) signalProcess(victim, 'SIGKILL')
+    }
+    const hosts = join(cloud.home, 'hosts')
+    for (const host of readdirSync(hosts)) {
+      rmSync(join(hosts, host, 'vms/machines', id), { recursive: true, force: true })
+    }
+    assert.equal(vmms().length, 1, 'it runs on, and nothing of it is written down')
+    await cloud.ok(['down'])
+    assert.deepEqual(vmms(), [])
   },
 )

@@ -28,7 +28,7 @@ export async function destroy(options: { home: Home; progress: Progress }): Prom
       `nothing was removed: ${mounted.join(', ')} cannot be unmounted; find who uses it with: fuser -m ${mounted[0]}`,
     )
   }
-  const machines = (readState(home)?.places ?? []).flatMap((place) => strayMachines(home, place))
+  const machines = (readState(home)?.places ?? []).flatMap((place) => strayMachines(place))
   if (machines.length > 0 || findDaemon(supervisorRecord(home))) {
     throw new Fault(
       'conflict',

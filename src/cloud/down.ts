@@ -121,7 +121,7 @@ async function stopMachines(world: World, progress: Progress): Promise<boolean> 
 async function stopMachinesOf(world: World, place: Place): Promise<boolean> {
   const { home } = world
   const running = findDaemon(home.record(hostPartName(place))) !== undefined
-  const strays = strayMachines(home, place)
+  const strays = strayMachines(place)
   if (!running && strays.length === 0) return false
   if (!running) await startForStop(world, place)
   await callJson(`unix:${hostSocket(home, place)}`, {
@@ -131,7 +131,7 @@ async function stopMachinesOf(world: World, place: Place): Promise<boolean> {
     body: {},
     timeoutMs: machinesStopTimeoutMs,
   })
-  const left = strayMachines(home, place)
+  const left = strayMachines(place)
   if (left.length > 0) {
     throw new Fault('native_failed', `processes still run for it: ${left.join(', ')}`)
   }

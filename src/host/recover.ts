@@ -9,7 +9,7 @@ import { carryOn, operate } from './work.ts'
 
 /**
  * Takes over every machine of this host: what runs is adopted, what was under way goes on, what ended meanwhile is told,
- * what the host took down with itself starts again. Nothing that is found running is ended. Resolves when every machine
+ * what the host took down with itself starts again. No machine of ours that is found running is ended. Resolves when every machine
  * is announced; starts and stops that go on do so behind it.
  */
 export async function recoverMachines(agent: Agent): Promise<void> {
@@ -25,12 +25,26 @@ export async function recoverMachines(agent: Agent): Promise<void> {
       )
     }
   }
+  await endUnknown(agent, new Set(records.map(({ id }) => id)))
   const leftovers = records.filter((record) => record.run > 0).map((record) => record.id)
   await agent.net
     .keepOnly(leftovers)
     .catch((error: unknown) =>
       agent.log.warn({ error: messageOf(error) }, 'could not clear up left networks'),
     )
+}
+
+/** What runs here, or left a trace, and is no machine of ours any more: nobody could ever stop it. */
+async function endUnknown(agent: Agent, known: ReadonlySet<string>): Promise<void> {
+  const traces = await agent.driver.list()
+  for (const id of traces.filter((trace) => !known.has(trace))) {
+    try {
+      await agent.driver.destroy(id)
+      agent.log.warn({ machine: id }, 'what was left of a machine that is no more was removed')
+    } catch (error) {
+      agent.log.error({ machine: id, error: messageOf(error) }, 'what is left of it stays')
+    }
+  }
 }
 
 async function recoverOne(agent: Agent, record: MachineRecord): Promise<void> {

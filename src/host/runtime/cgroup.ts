@@ -66,6 +66,12 @@ export function processesOf(tree: CgroupTree, path: string): number[] {
   }
 }
 
+/** The machines that have a group in a host's: a probe's name has dashes, a machine's has none. */
+export const machinesIn = (tree: CgroupTree, path: string): string[] =>
+  children(folder(tree, 'pids', path))
+    .map((at) => basename(at))
+    .filter((name) => /^[a-z0-9]+$/.test(name))
+
 function children(at: string): string[] {
   if (!existsSync(at)) return []
   const entries = readdirSync(at, { withFileTypes: true })

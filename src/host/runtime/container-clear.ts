@@ -19,7 +19,12 @@ export async function clearContainer(
 ): Promise<void> {
   const at = place.folder(id)
   const record = readRecord(at)
-  if (!record && !existsSync(at.dir)) return
+  if (!record && !existsSync(at.dir)) {
+    // What runs without its record is nobody's, and no file of it is to be found.
+    await removeCgroup(place.cgroups, place.cgroupPath(id))
+    removeState(place.folders, id)
+    return
+  }
   const thisBoot = record?.bootId === bootId
   if (!record?.started) await killStarters(at)
   if (!(await removeCgroup(place.cgroups, place.cgroupPath(id)))) {

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { constants as osConstants } from 'node:os'
 import { systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
@@ -369,6 +369,6 @@ class ContainerDriver implements Driver {
   }
 
   async list(): Promise<string[]> {
-    return readdirSync(this.#place.folders.machines)
+    return this.#place.ids()
   }
 }

@@ -1,8 +1,15 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { systemClock } from '#core/clock.ts'
 import { protocolVersion } from '#host/guest/index.ts'
 import { isAlive } from '#sys/process.ts'
-import { findCgroups, isFrozen, oomKills, processesOf, type CgroupTree } from './cgroup.ts'
+import {
+  findCgroups,
+  isFrozen,
+  machinesIn,
+  oomKills,
+  processesOf,
+  type CgroupTree,
+} from './cgroup.ts'
 import type { ExitRecord } from './driver.ts'
 import {
   bootId,
@@ -31,6 +38,12 @@ export class ContainerPlace {
 
   cgroupPath(id: string): string {
     return `${this.cgroupParent}/${id}`
+  }
+
+  /** Of all that left a trace: a folder, or a group of processes whose folder is gone. */
+  ids(): string[] {
+    const grouped = machinesIn(this.cgroups, this.cgroupParent)
+    return [...new Set([...readdirSync(this.folders.machines), ...grouped])]
   }
 
   /** Host pids of all processes of a machine. */

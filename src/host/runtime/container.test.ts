@@ -27,7 +27,8 @@ const open = (dir: string) => openContainerDriver({ dir, hostId, log })
 
 driverSuite({
   name: 'container',
-  open: (dir, options) => openContainerDriver({ dir, hostId, log, ...options }),
+  open: (dir, { host = '', onApi }) =>
+    openContainerDriver({ dir, hostId: hostId + host, log, onApi }),
 })
 
 describe('container driver', { concurrency: 1 }, () => {

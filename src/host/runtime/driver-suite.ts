@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
+import { readTextFile } from '#sys/files.ts'
 import { run, runOk } from '#sys/process.ts'
 import type { Driver, ExecRequest, OnApi, StartSpec } from './driver.ts'
 import { programSuite } from './program-suite.ts'
@@ -11,8 +20,8 @@ import { openWorkshop, packing, type Workshop } from './test-support.ts'
 
 export interface SuiteOptions {
   name: string
-  /** Opens a driver; opened twice over one folder, the second adopts the machines of the first. */
-  open(dir: string, options: { onApi: OnApi }): Driver
+  /** Opens a driver; opened twice over one folder, the second adopts the machines of the first. `host`: as another one. */
+  open(dir: string, options: { onApi: OnApi; host?: string }): Driver
 }
 
 /** What every driver must do, run against the real thing. */
@@ -425,6 +434,36 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal(await driver.recover(spec.id), undefined)
       assert.ok(!(await driver.list()).includes(spec.id))
       await assert.rejects(driver.exited(spec.id), /no machine/)
+    })
+
+    test('what runs of a machine whose records are lost is found, and ended; no other host’s', async () => {
+      const spec = await started(['sleep', '60'])
+      const other = options.open(join(shop.dir, 'other'), { onApi, host: 'other' })
+      const neighbour = shop.spec(['sleep', '60'])
+      await other.start(neighbour)
+      driver.close()
+      const lost = join(shop.dir, 'lost')
+      renameSync(join(shop.dir, 'driver/machines', spec.id), lost)
+      driver = open()
+      const runs = () =>
+        readdirSync('/proc').some((pid) => {
+          const groups = /^\d+$/.test(pid) ? readTextFile(`/proc/${pid}/cgroup`) : ''
+          return groups?.includes(`/${spec.id}\n`) ?? false
+        })
+      assert.ok(runs())
+      const found = await driver.list()
+      assert.ok(found.includes(spec.id) && !found.includes(neighbour.id))
+      assert.equal(await driver.recover(spec.id), undefined)
+      assert.ok(!runs())
+      assert.ok(!(await driver.list()).includes(spec.id))
+      await run('umount', ['--lazy', join(lost, 'root')])
+      // It starts again as if nothing had been, beside what the lost one left.
+      await driver.start(spec)
+      assert.equal(await driver.recover(spec.id), 'running')
+      await driver.destroy(spec.id)
+      assert.equal(await other.recover(neighbour.id), 'running')
+      await other.destroy(neighbour.id)
+      other.close()
     })
 
     test('a machine can be started again after its end, and over a running one', async () => {

@@ -188,8 +188,9 @@ class QemuDriver implements Driver {
       }
       const end = await this.#settle(id)
       if (end) return end
-      // A start that was cut short. What the machine wrote before is for its next start to keep or not.
-      if (state !== 'none') await this.#clear(id, { keepRoot: true })
+      // A start that was cut short, or a VMM whose record is lost. What the machine wrote before is for its next start to
+      // keep or not.
+      await this.#clear(id, { keepRoot: true })
       return undefined
     })
   }
@@ -210,7 +211,7 @@ class QemuDriver implements Driver {
     // Without knowing what would resume it nothing can be said of a snapshot, and none is lost.
     const makers = await this.#makers()
     if (record) {
-      await killVmm(this.#place, record) // Its snapshot was complete, or its resume was not.
+      await killVmm(this.#place, record.id, record) // Its snapshot was complete, or its resume was not.
       const flaw = snapshotFlaw(this.#place.folder(id), record, makers.text)
       if (!flaw) return 'running'
       this.#log.warn({ id, flaw }, 'a snapshot is discarded')
@@ -246,7 +247,7 @@ class QemuDriver implements Driver {
     if (!record || this.#place.state(id) !== 'over') return undefined
     const end = this.#place.endOf(record, await this.#sessions.consoleWords(id))
     // Its disks are flushed and its end is kept: nothing of it is waited for.
-    await killVmm(this.#place, record)
+    await killVmm(this.#place, record.id, record)
     await this.#sessions.close(id)
     writeVmEnd(at, end)
     void this.#locks
@@ -287,7 +288,7 @@ class QemuDriver implements Driver {
       // A guest that does not listen any more is ended as its owner wants it.
       const record = this.#place.record(id)
       if (signal === 'SIGKILL' && record && this.#place.state(id) === 'running') {
-        await killVmm(this.#place, record)
+        await killVmm(this.#place, record.id, record)
         return true
       }
       if (isFault(error, 'precondition_failed')) return false
@@ -414,7 +415,7 @@ class QemuDriver implements Driver {
       } catch (error) {
         if (this.#place.state(id) === 'suspended') {
           await this.#sessions.close(id)
-          await killVmm(this.#place, record)
+          await killVmm(this.#place, record.id, record)
         } else await this.#loseSnapshot(id)
         throw error
       }

@@ -8,5 +8,6 @@ const log = createLogger('test')
 const hostId = `test-${process.pid}`
 driverSuite({
   name: 'qemu',
-  open: (dir, options) => openQemuDriver({ dir, hostId, kernelCacheDir, log, ...options }),
+  open: (dir, { host = '', onApi }) =>
+    openQemuDriver({ dir, hostId: hostId + host, kernelCacheDir, log, onApi }),
 })

@@ -10,9 +10,12 @@ import type { VmPlace } from './vm-place.ts'
 
 const dieTimeoutMs = 10_000
 
-/** Kills a machine's VMM and waits until it is gone, with its cgroup. A Fault (`native_failed`) when it does not die. */
-export async function killVmm(place: VmPlace, record: VmRecord): Promise<void> {
-  const { vmm } = record
+/**
+ * Kills a machine's VMM and waits until it is gone, with its cgroup and, where its record is lost, whatever is in that. A
+ * Fault (`native_failed`) when it does not die.
+ */
+export async function killVmm(place: VmPlace, id: string, record?: VmRecord): Promise<void> {
+  const vmm = record?.vmm
   if (vmm && record.bootId === bootId) {
     const until = performance.now() + dieTimeoutMs
     signalProcess(vmm, 'SIGKILL')
@@ -24,8 +27,8 @@ export async function killVmm(place: VmPlace, record: VmRecord): Promise<void> {
       await systemClock.sleep(waitMs)
     }
   }
-  if (!(await removeCgroup(place.cgroups, place.cgroupPath(record.id)))) {
-    throw new Fault('native_failed', `the monitor of machine ${record.id} does not die`)
+  if (!(await removeCgroup(place.cgroups, place.cgroupPath(id)))) {
+    throw new Fault('native_failed', `the monitor of machine ${id} does not die`)
   }
 }
 
@@ -40,10 +43,8 @@ export async function clearVm(
 ): Promise<void> {
   const at = place.folder(id)
   const record = place.record(id)
-  if (record) {
-    await killVmm(place, record)
-    if (record.hasNic) await leaveNetwork(record.netnsPath)
-  }
+  await killVmm(place, id, record)
+  if (record?.hasNic) await leaveNetwork(record.netnsPath)
   if (!existsSync(at.dir)) return
   const gone = [at.snapshot, at.unfinished, at.run, at.exitFile, at.outputFile]
   for (const path of gone) discard(place.folders, path)

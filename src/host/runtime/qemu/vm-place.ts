@@ -4,7 +4,7 @@ import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { tailOfFile } from '#sys/files.ts'
 import { isAlive } from '#sys/process.ts'
-import { findCgroups, oomKills, useOf, type CgroupTree } from '../cgroup.ts'
+import { findCgroups, machinesIn, oomKills, useOf, type CgroupTree } from '../cgroup.ts'
 import type { ExitRecord } from '../driver.ts'
 import { bootId } from '../machine-folder.ts'
 import {
@@ -57,8 +57,10 @@ export class VmPlace {
     return `${this.cgroupParent}/${id}`
   }
 
+  /** Of all that left a trace: a folder, or a group of a VMM whose folder is gone. */
   ids(): string[] {
-    return readdirSync(this.folders.machines)
+    const grouped = machinesIn(this.cgroups, this.cgroupParent)
+    return [...new Set([...readdirSync(this.folders.machines), ...grouped])]
   }
 
   /** A number of its own for each machine's VMM, as small as possible. */

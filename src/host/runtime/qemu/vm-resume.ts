@@ -38,7 +38,7 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   const begun = performance.now()
   const steps: string[] = []
   const mark = (name: string) => steps.push(`${name} ${Math.round(performance.now() - begun)}`)
-  await killVmm(place, record) // Of a suspend or a resume that was cut short.
+  await killVmm(place, record.id, record) // Of a suspend or a resume that was cut short.
   const flaw = snapshotFlaw(at, record, makers.text)
   if (flaw) {
     discard(place.folders, at.snapshot)

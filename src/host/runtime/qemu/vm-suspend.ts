@@ -58,7 +58,7 @@ export async function suspendVm(suspend: VmSuspend): Promise<void> {
     // Also one that opens after it was given up: QEMU speaks with one at a time.
     opening.then((open) => open.close()).catch(() => {})
   }
-  await killVmm(place, record)
+  await killVmm(place, record.id, record)
   const written = deadline(closeTimeoutMs, () => new Fault('timeout', 'its log takes nothing'))
   await unlessAborted(written.signal, sessions.close(id)).catch(() => {}) // Nobody speaks there any more.
   written.clear()
