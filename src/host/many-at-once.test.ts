@@ -68,13 +68,15 @@ for (const runtime of ['container', 'qemu'] as const) {
     const inState = async (state: string) =>
       (await machines()).filter((machine) => machine.state === state).length
     /** The machines that have a process, by their control groups: one entry for each process that keeps one up. */
-    const keepers = () =>
+    const kept = () =>
       readdirSync('/proc').flatMap((pid) => {
         const groups = /^\d+$/.test(pid) ? (readTextFile(`/proc/${pid}/cgroup`) ?? '') : ''
         const id = new RegExp(`/hangar-${hostId}(?:-vm)?/([a-z0-9]+)\n`).exec(groups)?.[1]
         const command = id ? (readTextFile(`/proc/${pid}/cmdline`) ?? '') : ''
-        return id && /^(\/\.fly\/init|qemu-system)/.test(command) ? [id] : []
+        return id && /^(\/\.fly\/init|qemu-system)/.test(command) ? [{ id, pid: Number(pid) }] : []
       })
+    const keepers = () => kept().map(({ id }) => id)
+    const pidsOf = (id: string) => kept().flatMap((one) => (one.id === id ? [one.pid] : []))
 
     before(async () => {
       registry = await startImageRegistry({ dir: join(dir, 'registry') })
@@ -131,6 +133,22 @@ for (const runtime of ['container', 'qemu'] as const) {
         const wrong = events.filter(({ status, type }) => status === 'failed' || type === 'exit')
         assert.deepEqual(wrong, [], id)
       }
+    })
+
+    test('a process that is killed from outside is an exit like any other, and its policy starts it again', async () => {
+      const [id = ''] = ids
+      const before = keepers()
+      for (const pid of pidsOf(id)) process.kill(pid, 'SIGKILL')
+      const exited = async () => {
+        const { events, state } = await call('GET', `/v1/machines/${id}`)
+        return state === 'started' && events.some(({ type }) => type === 'exit')
+      }
+      await until(exited)
+      const { events } = await call('GET', `/v1/machines/${id}`)
+      const exits = events.filter(({ type }) => type === 'exit')
+      assert.equal(exits.length, 1)
+      assert.match(JSON.stringify(exits[0]?.request), /"exit_code":137/)
+      assert.deepEqual(keepers().toSorted(), before.toSorted())
     })
 
     test('all destroyed at once, nothing of them is left', async () => {

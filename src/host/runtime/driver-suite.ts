@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import {
   copyFileSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
@@ -473,6 +475,33 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal((await driver.exited(spec.id)).exitCode, 6)
       await driver.start({ ...spec, argv: ['sh', '-c', 'exit 8'] })
       assert.equal((await driver.exited(spec.id)).exitCode, 8)
+    })
+
+    test('an image whose /etc is a link, out of the image or within it, gets its files where that is inside', async () => {
+      for (const [name, target] of [
+        ['out', '../../../../../../tmp'],
+        ['within', '/conf/etc'],
+      ] as const) {
+        const root = join(shop.dir, `etc-${name}`)
+        for (const folder of ['app', 'tmp', 'conf/etc']) {
+          mkdirSync(join(root, folder), { recursive: true })
+        }
+        copyFileSync('/bin/busybox', join(root, 'app/busybox'))
+        symlinkSync(target, join(root, 'etc'))
+        const squashfsPath = join(shop.dir, `etc-${name}.sqfs`)
+        await runOk('gensquashfs', [...packing, '--pack-dir', root, squashfsPath])
+        const here = readFileSync('/etc/hosts', 'utf8')
+        const script = '/app/busybox cat /etc/hosts /etc/resolv.conf'
+        const argv = ['/app/busybox', 'sh', '-c', script]
+        const hosts = `10.9.8.7 ${name}-link\n`
+        const spec = shop.spec(argv, { squashfsPath, hosts })
+        const { end, output } = await runToEnd(spec)
+        assert.equal(end.exitCode, 0, output)
+        assert.equal(output, `10.9.8.7 ${name}-link\nnameserver 192.0.2.53`)
+        assert.equal(readFileSync('/etc/hosts', 'utf8'), here)
+        assert.ok(!existsSync('/tmp/hosts') && !existsSync('/tmp/resolv.conf'))
+        await driver.destroy(spec.id)
+      }
     })
 
     test('an image that holds one program and nothing else runs', async () => {
