@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
@@ -66,4 +66,14 @@ test('a disk that cannot be repaired is neither started with nor lost', async (t
   await assert.rejects(make(64, true), damaged)
   assert.equal(statSync(path).size, size)
   await make(64, false)
+})
+
+test('disks that are the first of their size and made at once are whole, each', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'hangar-upper-'))
+  t.after(() => rmSync(dir, { recursive: true, force: true }))
+  const disks = Array.from({ length: 8 }, (_, i) => join(dir, `disk-${i}`))
+  const given = { templates: dir, sizeMb: 512, keep: false }
+  await Promise.all(disks.map((path) => makeUpper(path, given)))
+  for (const path of disks) await runOk('e2fsck', ['-f', '-n', path])
+  assert.ok(!readdirSync(dir).some((name) => name.endsWith('.new')))
 })

@@ -8,10 +8,21 @@ import { runOk } from '#sys/process.ts'
 const mebibyte = 1024 * 1024
 const copyTimeoutMs = 10 * 60_000
 
+/** Templates that are being made: machines that start at once make one, and not each over the other's. */
+const making = new Map<string, Promise<void>>()
+
 /** A sparse disk with an empty ext4, made once for each size: a copy of its few written blocks is quicker than a mkfs. */
 async function template(folder: string, sizeMb: number): Promise<string> {
   const path = join(folder, `upper-${sizeMb}.img`)
-  if (existsSync(path)) return path
+  if (!existsSync(path)) {
+    const made = making.get(path) ?? makeTemplate(path, sizeMb).finally(() => making.delete(path))
+    making.set(path, made)
+    await made
+  }
+  return path
+}
+
+async function makeTemplate(path: string, sizeMb: number): Promise<void> {
   const unfinished = `${path}.${process.pid}.new`
   const file = await open(unfinished, 'w', 0o600)
   await file.truncate(sizeMb * mebibyte)
@@ -19,7 +30,6 @@ async function template(folder: string, sizeMb: number): Promise<string> {
   const features = ['-O', '^resize_inode', '-J', 'size=16', '-E', 'assume_storage_prezeroed=1']
   await runOk('mkfs.ext4', ['-q', '-F', '-m', '0', ...features, unfinished])
   renameSync(unfinished, path)
-  return path
 }
 
 /**
