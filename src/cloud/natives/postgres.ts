@@ -10,6 +10,8 @@ import { removeDeadLock } from './postgres-lock.ts'
 const programs = '/usr/lib/postgresql'
 const role = 'hangar'
 const database = 'hangar'
+/** Making a cluster ends by itself, also when it fails, and starts from nothing again when it is cut short. */
+const makeTimeoutMs = 300_000
 
 /**
  * The cluster of PostgreSQL that control keeps its state in: our own, on a unix socket in a folder that only its user
@@ -78,7 +80,7 @@ async function prepare(home: Home, data: string): Promise<void> {
   const initdb = `${programsOf(data)}/initdb`
   const choices = ['-U', role, '-E', 'UTF8', '--locale=C.UTF-8', '--no-instructions']
   const trust = ['--auth-local=trust', '--auth-host=reject']
-  const options = { env, cwd: '/', timeoutMs: 60_000 }
+  const options = { env, cwd: '/', timeoutMs: makeTimeoutMs }
   await runOk('setpriv', [...as, initdb, '-D', growing, ...choices, ...trust], options)
   const single = [`${programsOf(data)}/postgres`, '--single', '-D', growing, 'postgres']
   await runOk('setpriv', [...as, ...single], { ...options, input: `CREATE DATABASE ${database}\n` })
