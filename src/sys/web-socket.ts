@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server, ServerOptions } from 'node:http'
-import type { Duplex } from 'node:stream'
+import { Readable, type Duplex } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { WebSocket, WebSocketServer } from 'ws'
 import { Fault } from '#core/fault.ts'
 import { faultFromAnswer, readBody, type HttpTarget } from './http-client.ts'
@@ -29,23 +30,33 @@ export function acceptWebSockets(
   fetch: (request: Request, bindings: object) => Response | Promise<Response>,
 ): void {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: messageBytesMax })
+  const answered = new Set<Duplex>()
   server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+    answered.add(socket)
     socket.on('error', () => socket.destroy())
+    socket.once('close', () => answered.delete(socket))
+    const request = asRequest(incoming)
+    if (!request) {
+      socket.once('finish', () => socket.destroy())
+      socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n')
+      return
+    }
     let accepted = false
     const accept = () => {
       accepted = true
+      answered.delete(socket)
       return upgrade(sockets, { incoming, socket, head })
     }
     const bindings: UpgradeBindings = { incoming, accept }
-    Promise.resolve(fetch(asRequest(incoming), bindings)).then(
-      (response) => (accepted ? undefined : writeResponse(socket, response)),
-      () => socket.destroy(),
-    )
+    Promise.try(fetch, request, bindings)
+      .then((response) => (accepted ? undefined : writeResponse(socket, response)))
+      .catch(() => socket.destroy())
   })
   // Node counts an upgraded connection as none of its own, and yet waits for it.
   const closeAll = server.closeAllConnections.bind(server)
   server.closeAllConnections = () => {
     for (const socket of sockets.clients) socket.terminate()
+    for (const socket of answered) socket.destroy()
     closeAll()
   }
 }
@@ -63,21 +74,28 @@ function upgrade(
   })
 }
 
-function asRequest(incoming: IncomingMessage): Request {
+/** Undefined where the first line of it names no address of ours, whatever else Node takes there. */
+function asRequest(incoming: IncomingMessage): Request | undefined {
+  const url = URL.parse(`http://localhost${incoming.url ?? '/'}`)
+  if (!incoming.url?.startsWith('/') || !url) return undefined
   const headers = new Headers()
   for (const [name, value] of Object.entries(incoming.headersDistinct)) {
     for (const one of value ?? []) headers.append(name, one)
   }
-  return new Request(new URL(incoming.url ?? '/', 'http://localhost'), { headers })
+  return new Request(url, { headers })
 }
 
+/** However long the answer is, it is read no faster than its reader takes it, and no further than to where that leaves. */
 async function writeResponse(socket: Duplex, response: Response): Promise<void> {
-  const body = Buffer.from(await response.arrayBuffer())
-  const headers = [...response.headers].filter(([name]) => name !== 'content-length')
-  const lines = [...headers, ['content-length', String(body.length)], ['connection', 'close']]
-  const head = lines.map((pair) => `${pair.join(': ')}\r\n`).join('')
+  const headers = [...response.headers, ['connection', 'close']]
+  const head = headers.map((pair) => `${pair.join(': ')}\r\n`).join('')
+  // A client that keeps its half of the connection open is not waited for.
+  socket.once('finish', () => socket.destroy())
   socket.write(`HTTP/1.1 ${response.status} ${response.statusText || 'Refused'}\r\n${head}\r\n`)
-  socket.end(body)
+  if (!response.body) return void socket.end()
+  // What else it sends is read by nobody, but that it leaves is heard only by reading.
+  socket.resume()
+  await pipeline(Readable.fromWeb(response.body), socket)
 }
 
 /**
