@@ -9,6 +9,8 @@ import type { PartReport } from './status.ts'
 
 // A dead edge holds requests up: looked at often. Reading one line of /proc costs microseconds.
 const watchMs = 100
+/** How many times the usual time a part is given that was not ready in time before. */
+const patienceMax = 8
 
 /**
  * Keeps one part running until the signal: adopts what its record names, starts it otherwise, and starts it again
@@ -28,16 +30,23 @@ export async function keep(options: {
   const say = (change: Partial<PartReport>) => options.onReport((report = { ...report, ...change }))
   const pause = (ms: number) => clock.sleep(ms, signal).catch(() => {})
   let deaths: Deaths = { count: 0 }
+  let triesInVain = 0
   say({})
 
   while (!signal.aborted) {
     const begun = clock.now()
     let why: string
     try {
-      const { record, adopted } = await bringUp(part, options.needs, signal, () =>
-        say({ state: 'starting' }),
-      )
+      const { record, adopted } = await bringUp({
+        part,
+        needs: options.needs,
+        signal,
+        onStart: () => say({ state: 'starting' }),
+        // A machine that is slow now is slow at the next try as well.
+        readyTimeoutMs: part.readyTimeoutMs * Math.min(2 ** triesInVain, patienceMax),
+      })
       if (!record) return
+      triesInVain = 0
       const { message: _, ...rest } = report
       report = rest as PartReport
       say({ state: 'ready', pid: record.pid, adopted, readyMs: clock.now() - begun })
@@ -45,6 +54,7 @@ export async function keep(options: {
       while (isAlive(record) && !signal.aborted) await pause(watchMs)
       why = `${part.name} (pid ${record.pid}) ended`
     } catch (error) {
+      triesInVain++
       why = messageOf(error)
     }
     if (signal.aborted) return
@@ -60,15 +70,22 @@ export async function keep(options: {
 }
 
 /** Adopts or starts, and waits until it is ready. No record: the signal came first. */
-async function bringUp(
-  part: Part,
-  needs: Promise<unknown>,
-  signal: AbortSignal,
-  onStart: () => void,
-): Promise<{ record?: DaemonRecord; adopted: boolean }> {
+async function bringUp({
+  part,
+  needs,
+  signal,
+  onStart,
+  readyTimeoutMs,
+}: {
+  part: Part
+  needs: Promise<unknown>
+  signal: AbortSignal
+  onStart: () => void
+  readyTimeoutMs: number
+}): Promise<{ record?: DaemonRecord; adopted: boolean }> {
   const found = findDaemon(part.recordFile)
   if (found) {
-    await daemonReady(part, found, () => part.probe(), part.readyTimeoutMs)
+    await daemonReady(part, found, () => part.probe(), readyTimeoutMs)
     return { record: found, adopted: true }
   }
   await Promise.race([needs, aborted(signal)])
@@ -78,7 +95,7 @@ async function bringUp(
   const { name, recordFile, logFile } = part
   const record = startDaemon({ name, recordFile, logFile, ...part.command() })
   try {
-    await daemonReady(part, record, () => part.probe(), part.readyTimeoutMs)
+    await daemonReady(part, record, () => part.probe(), readyTimeoutMs)
   } catch (error) {
     // Ours and useless: the next start must find the ports and sockets free.
     if (!signal.aborted) await stopDaemon(recordFile, part.stopSignal, part.stopGraceMs)

@@ -122,3 +122,19 @@ test('a part that runs but never becomes ready is stopped before the next try', 
   const alive = [...pids].filter((pid) => existsSync(`/proc/${pid}/exe`) && pid !== pidOf(part))
   assert.deepEqual(alive, [])
 })
+
+test('a part that is only slow is given more time at each try, and comes up', async () => {
+  const begun = join(home.dir, 'begun')
+  const part = fakePart(
+    home,
+    'slow',
+    `require('fs').writeFileSync(${JSON.stringify(begun)}, String(Date.now())); setInterval(() => {}, 1000)`,
+    {
+      readyTimeoutMs: 300,
+      probe: async () => Date.now() - Number(readFileSync(begun, 'utf8')) > 1_000,
+    },
+  )
+  supervise(part)
+  await eventually('it is ready', () => reportOf(part)?.state === 'ready')
+  assert.ok((reportOf(part)?.failures ?? 0) >= 1)
+})
