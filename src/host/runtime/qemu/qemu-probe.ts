@@ -37,7 +37,8 @@ export interface ProbeVerdict {
   note: string
 }
 
-const bootTimeoutMs: Record<Accel, number> = { kvm: 10_000, tcg: 60_000 }
+/** A busy host must not be taken for one without KVM: that KVM works at all is known sooner (`kvm-trial.ts`). */
+const bootTimeoutMs: Record<Accel, number> = { kvm: 30_000, tcg: 60_000 }
 const probeId = 'probe'
 const initBuilt = resolve(import.meta.dirname, '../../../../build/guest/init')
 const slow = 'emulated by QEMU (TCG), several times slower than a processor'
