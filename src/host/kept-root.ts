@@ -4,9 +4,18 @@ import { rootGbOf, rootPersistOf } from '#spec/rootfs.ts'
 import { runtimeMetadataKey, runtimeWishOf, type RuntimeKind } from '#spec/runtime.ts'
 import type { MachineRecord } from './store/index.ts'
 
-/** MCH-65: whether what the machine wrote to its root stays for its next start. */
-export function keepsRoot({ config, life }: Pick<MachineRecord, 'config' | 'life'>): boolean {
-  return life.state !== 'destroying' && rootPersistOf(config) !== 'never' && life.newRoot !== true
+type Rooted = Pick<MachineRecord, 'config' | 'life'>
+
+/** MCH-65: whether the machine asks that what it wrote to its root stays for its next start. */
+const asksForRoot = ({ config, life }: Rooted): boolean =>
+  rootPersistOf(config) !== 'never' && life.newRoot !== true
+
+/** Whether it stays: because it asks for that, or because its snapshot was lost and nothing has run since (MCH-42). */
+export function keepsRoot(record: Rooted): boolean {
+  const { life } = record
+  if (life.state === 'destroying') return false
+  const owed = (life.resume || life.owesRoot === true) && life.newRoot !== true
+  return owed || asksForRoot(record)
 }
 
 /** MCH-65: an update leaves the root to a version that says `always`, from one that kept it for its own starts at least. */
@@ -25,7 +34,7 @@ const nameOf = { qemu: 'VM', container: 'container' } as const
  * @throws Fault `invalid` when the machine is to keep its root, and to run in something else
  */
 export function requireSameRuntime(record: MachineRecord): void {
-  const kept = keptRootIn(record)
+  const kept = asksForRoot(record) ? keptRootIn(record) : undefined
   const wish = runtimeWishOf(record.config)
   if (!kept || wish === 'auto' || wish === kept) return
   throw new Fault(
@@ -39,7 +48,7 @@ export function requireSameRuntime(record: MachineRecord): void {
  * @throws Fault `invalid` for what a root cannot do: become smaller, or go into another runtime
  */
 export function checkKeptRoot(record: MachineRecord, config: MachineConfig): void {
-  if (!keepsRoot(record) || endsRoot(record.config, config)) return
+  if (!asksForRoot(record) || endsRoot(record.config, config)) return
   requireSameRuntime({ ...record, config })
   const [before, after] = [rootGbOf(record.config), rootGbOf(config)]
   if (after >= before) return

@@ -2,7 +2,7 @@ import { isFault, messageOf } from '#core/fault.ts'
 import type { Agent } from './agent.ts'
 import { clearUp, prepareAndStart } from './hooks/index.ts'
 import { keepsRoot } from './kept-root.ts'
-import { slept, type Interrupts, type Outcome } from './piece-of-work.ts'
+import { revivalDelayMs, slept, type Interrupts, type Outcome } from './piece-of-work.ts'
 import { resumeMachine, sayLost, snapshotStands } from './resume.ts'
 import { settleRuntime } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
@@ -10,7 +10,6 @@ import type { MachineRecord } from './store/index.ts'
 const startedNews = { type: 'start', status: 'started', source: 'flyd' } as const
 const triesMax = 3
 const retryMs = 200
-const reviveMs = { first: 500, most: 30_000 }
 
 /** The work of `starting`: a cold start, or the resume of a suspended machine. */
 export async function launch(
@@ -62,7 +61,7 @@ async function launchOnce(
   const settled = await settleRuntime(agent, id)
   const { net } = await prepareAndStart(agent, settled, {
     signal,
-    keepRoot: resume || keepsRoot(record),
+    keepRoot: keepsRoot(record),
   })
   return { ip4: net?.ip4 ?? record.ip4, resumed: false }
 }
@@ -98,10 +97,4 @@ async function launchFailed(agent: Agent, record: MachineRecord, error: unknown)
   }
   await clearUp(agent, record).catch(() => {}) // Logged there; it is tried again at the next start.
   return { event: { type: 'launch_failed' }, change: { patch, events: [told] } }
-}
-
-/** The host is to blame, and may be for long: the tries of MCH-75 are for ends of the machine's own. */
-function revivalDelayMs(agent: Agent, failures: number): number {
-  const base = Math.min(reviveMs.most, reviveMs.first * 2 ** Math.min(failures, 10))
-  return Math.round(base * (0.75 + agent.random() * 0.5))
 }

@@ -7,7 +7,8 @@ import type { MachineState } from '#spec/machine.ts'
  * Beyond MCH-12 a machine that waits for its restart may be stopped or updated, one that is parked after `skip_launch` goes from
  * `created` to `stopped` (CONF-6), and a kill leads from anywhere to `destroying` (MCH-37). What this host is to blame for
  * costs a machine nothing that it had: it goes from `starting` back to `suspended` when only its resume failed, and back
- * to `restarting` when its restart policy wants it to run.
+ * to `restarting` when its restart policy wants it to run; there it stays while what is left of it cannot be cleared up.
+ * A stop that breaks off a suspend finds the machine still `suspending`.
  */
 export type LifeEventName =
   | 'start'
@@ -24,6 +25,7 @@ export type LifeEventName =
   | 'halted_to_start'
   | 'halted_to_rest'
   | 'halt_failed'
+  | 'halt_postponed'
   | 'suspend'
   | 'suspended'
   | 'suspend_failed'
@@ -63,7 +65,12 @@ export const lifeTable: TransitionTable<MachineState, LifeEventName> = {
     destroy: 'destroying',
     kill: 'destroying',
   },
-  suspending: { suspended: 'suspended', suspend_failed: 'stopping', kill: 'destroying' },
+  suspending: {
+    suspended: 'suspended',
+    suspend_failed: 'stopping',
+    stop: 'stopping',
+    kill: 'destroying',
+  },
   suspended: {
     start: 'starting',
     stop: 'stopping',
@@ -74,6 +81,7 @@ export const lifeTable: TransitionTable<MachineState, LifeEventName> = {
   restarting: {
     halted_to_start: 'starting',
     halt_failed: 'failed',
+    halt_postponed: 'restarting',
     stop: 'stopping',
     update: 'updating',
     kill: 'destroying',
@@ -114,6 +122,8 @@ export interface Life {
   resume: boolean
   /** An update ended the root: the next start builds it anew, though it is one that starts keep. Absent is false. */
   newRoot?: boolean
+  /** MCH-42: its snapshot is lost and nothing has run since: the next start keeps its root, whatever its config says. Absent is false. */
+  owesRoot?: boolean
   /** The restart waits until then; milliseconds since the epoch. */
   startAt: number | null
   /** In the middle of an update or restart, until it is ready for traffic again. */
@@ -129,6 +139,7 @@ export type LifeEvent =
   | { type: 'park' | 'ran' | 'launch_failed' | 'resume_failed' | 'halted' | 'halt_failed' }
   | { type: 'start'; revive?: boolean }
   | { type: 'launch_postponed'; retryInMs: number }
+  | { type: 'halt_postponed' }
   | { type: 'suspend' | 'suspended' | 'destroy' | 'kill' | 'removed' }
   | { type: 'stop' | 'restart' | 'suspend_failed'; halt: Halt }
   | { type: 'exited'; restartInMs: number | null }
@@ -162,6 +173,7 @@ function nameOf(life: Life, event: LifeEvent): LifeEventName {
   // Nothing is left to go back to.
   if (event.type === 'resume_failed' && !life.resume) return 'launch_failed'
   if (event.type === 'launch_postponed' && !life.revival) return 'launch_failed'
+  if (event.type === 'halt_postponed' && !life.revival) return 'halt_failed'
   return event.type
 }
 
@@ -173,6 +185,16 @@ const atRest = {
   returning: false,
   revival: null,
 } as const
+
+const failed = {
+  returning: false,
+  resume: false,
+  halt: null,
+  startAt: null,
+  revival: null,
+} as const
+
+const owesRoot = (life: Life): boolean => life.resume || life.owesRoot === true
 
 /** The fields beside the state that an event sets. */
 function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> {
@@ -186,7 +208,7 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
       }
     case 'stop':
     case 'suspend_failed':
-      return { ...atRest, halt: event.halt }
+      return { ...atRest, halt: event.halt, owesRoot: false }
     case 'restart':
       return { after: 'start', halt: event.halt, returning: true, startAt: null, revival: null }
     case 'exited':
@@ -200,11 +222,12 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
             revival: { failures: 0 },
           }
     case 'launch_postponed':
-      if (!life.revival) return { ...atRest, halt: null }
+      if (!life.revival) return { ...atRest, halt: null, owesRoot: owesRoot(life) }
       return {
         after: 'start',
         halt: null,
         resume: false,
+        owesRoot: owesRoot(life),
         returning: true,
         startAt: now + event.retryInMs,
         revival: { failures: life.revival.failures + 1 },
@@ -215,6 +238,7 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
         halt: event.halt,
         resume: false,
         newRoot: life.newRoot === true || event.newRoot,
+        owesRoot: false,
         startAt: null,
         returning: event.launch,
         revival: null,
@@ -223,13 +247,17 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
     case 'destroy':
       return { ...atRest, halt: atOnce }
     case 'launch_failed':
-    case 'resume_failed':
     case 'halt_failed':
-      return { returning: false, resume: false, halt: null, startAt: null, revival: null }
+      return { ...failed, owesRoot: owesRoot(life) }
+    case 'resume_failed':
+      return failed
+    case 'halt_postponed':
+      if (!life.revival) return failed
+      return { revival: { failures: life.revival.failures + 1 } }
     case 'halted':
       return { halt: null, startAt: null }
     case 'ran':
-      return { resume: false, newRoot: false, revival: null }
+      return { resume: false, newRoot: false, owesRoot: false, revival: null }
     default:
       return {}
   }

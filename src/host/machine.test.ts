@@ -302,6 +302,25 @@ test('a machine that ends while nothing can be started comes back as soon as som
   assert.equal(failed.length, 1)
 })
 
+test('a machine that is to come back and cannot be cleared up comes back once it can', async (t) => {
+  const host = await openTestHost(t)
+  const { id } = await createTestMachine(host)
+  const { driver } = host
+  const destroy = driver.destroy.bind(driver)
+  // Five tries are one clearing up.
+  let failures = 6
+  driver.destroy = (...given) =>
+    failures-- > 0 ? Promise.reject(new Error('its mount is busy')) : destroy(...given)
+  driver.finish(id, { exitCode: 1 })
+  const { machines } = host.agent.store
+  while (machines.get(id).lastError === null) await host.agent.clock.sleep(20)
+  assert.equal(machines.get(id).life.state, 'restarting')
+  assert.match(machines.get(id).lastError ?? '', /its mount is busy/)
+  await wait(host, id, 'state=started&timeout=15')
+  assert.equal(machines.get(id).life.revival, null)
+  assert.ok(failures < 0)
+})
+
 test('what its own config is to blame for ends a machine that comes back, and so does its policy', async (t) => {
   const host = await openTestHost(t)
   const spoiled = await createTestMachine(host)

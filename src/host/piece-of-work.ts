@@ -23,3 +23,11 @@ export async function slept(agent: Agent, ms: number, signal: AbortSignal): Prom
     () => false,
   )
 }
+
+const reviveMs = { first: 500, most: 30_000 }
+
+/** The host is to blame, and may be for long: the tries of MCH-75 are for ends of the machine's own. */
+export function revivalDelayMs(agent: Agent, failures: number): number {
+  const base = Math.min(reviveMs.most, reviveMs.first * 2 ** Math.min(failures, 10))
+  return Math.round(base * (0.75 + agent.random() * 0.5))
+}

@@ -7,11 +7,13 @@ import { test, type TestContext } from 'node:test'
 import { Fault, isFault } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import { fakeDriver, fakeVms } from '#host/runtime/index.ts'
+import { apply } from './agent.ts'
 import { used } from './capacity.ts'
 import { takeDown } from './down.ts'
 import { machineApi } from './machine-api.ts'
 import { createTestMachine, openTestHost, type TestHost } from './testing.ts'
 import { wakeMachine } from './wake.ts'
+import { operate } from './work.ts'
 
 const get = (host: TestHost, id: string) => host.call('GET', `/v1/machines/${id}`)
 const post = (host: TestHost, id: string, verb: string, body: object = {}) =>
@@ -74,6 +76,34 @@ test('MCH-42: without its snapshot a VM boots, and keeps what it wrote to its ro
   await host.agent.queue.idle()
   assert.equal(vms.spec(id)?.keepRoot, false, 'MCH-65: only then')
 })
+
+for (const [how, startsWithHost] of [
+  ['its owner starts it again', false],
+  ['its host tries until it works', true],
+] as const) {
+  test(`MCH-42: a root that a lost snapshot left outlives starts that fail: ${how}`, async (t) => {
+    const { host, vms, id } = await suspendedVm(t)
+    vms.loseSnapshot(id)
+    vms.failNextStart(new Fault('native_failed', 'out of memory'), startsWithHost ? 6 : 3)
+    if (startsWithHost) {
+      const begin = () =>
+        apply(host.agent, host.agent.store.machines.get(id), { type: 'start', revive: true })
+      await operate(host.agent, id, begin)
+    } else {
+      await post(host, id, 'start')
+      await host.agent.queue.idle()
+      assert.equal((await get(host, id)).state, 'failed')
+      assert.ok(vms.roots.has(id))
+      await post(host, id, 'start')
+    }
+    await host.call('GET', `/v1/machines/${id}/wait?state=started&timeout=15`)
+    assert.ok(vms.calls.includes(`destroy ${id}`), 'it was cleared up behind the failure')
+    assert.deepEqual([vms.roots.has(id), vms.spec(id)?.keepRoot], [true, true])
+    await post(host, id, 'restart')
+    await host.agent.queue.idle()
+    assert.equal(vms.spec(id)?.keepRoot, false, 'MCH-65: it was owed once')
+  })
+}
 
 test('a snapshot that cannot be resumed is a cold start', async (t) => {
   const { host, vms, id, calls } = await suspendedVm(t)
@@ -160,6 +190,21 @@ for (const [what, act, state] of [
     assert.equal((await get(host, id)).state, state)
   })
 }
+
+test('a stop that breaks off a suspend ends the machine as it asks, not as the config does', async (t) => {
+  const vms = fakeDriver(fakeVms)
+  const host = await openTestHost(t, { vms })
+  const { id } = await createTestMachine(host, { stop_config: { signal: 'SIGTERM' } })
+  vms.hangSuspends()
+  await post(host, id, 'suspend')
+  while (!vms.calls.includes(`suspend ${id}`)) await host.agent.clock.sleep(5)
+  await post(host, id, 'stop', { signal: 'SIGQUIT', timeout: '9s' })
+  await reached(host, id, 'stopped')
+  const signals = vms.calls.filter((call) => call.startsWith('signal'))
+  assert.deepEqual(signals, [`signal ${id} SIGQUIT`])
+  const told = types(await get(host, id)).slice(0, 3)
+  assert.deepEqual(told, ['exit:stopped', 'stop:stopping', 'suspend:suspending'])
+})
 
 test('a start waits for a suspend that is under way, and does not break it off', async (t) => {
   const vms = fakeDriver(fakeVms)

@@ -6,7 +6,13 @@ import { exitLine } from './exit-words.ts'
 import { clearUp } from './hooks/index.ts'
 import { launch } from './launch.ts'
 import { workOf, type Halt, type Work } from './machine-life.ts'
-import { newInterrupts, slept, type Interrupts, type Outcome } from './piece-of-work.ts'
+import {
+  newInterrupts,
+  revivalDelayMs,
+  slept,
+  type Interrupts,
+  type Outcome,
+} from './piece-of-work.ts'
 import { endRun, exitNews, superviseRun } from './run.ts'
 import { capabilitiesOf } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
@@ -74,7 +80,7 @@ async function halt(
   try {
     await clearUp(agent, record)
   } catch (error) {
-    return { event: { type: 'halt_failed' }, change: { patch: { lastError: messageOf(error) } } }
+    return haltFailed(agent, record, error, AbortSignal.any([soft.signal, hard.signal]))
   }
   const waitMs = (record.life.startAt ?? 0) - agent.clock.now()
   if (waitMs > 0 && !(await slept(agent, waitMs, AbortSignal.any([soft.signal, hard.signal])))) {
@@ -83,6 +89,24 @@ async function halt(
   const relaunch = record.life.state === 'updating' && record.life.after === 'start'
   const launchNews = { type: 'launch', status: 'created', source: 'flyd' } as const
   return { event: { type: 'halted' }, change: { events: relaunch ? [launchNews] : [] } }
+}
+
+/** What its restart policy wants to run is cleared up until that works: nobody else would start it again. */
+async function haltFailed(
+  agent: Agent,
+  { id, life }: MachineRecord,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<Outcome | undefined> {
+  const patch = { lastError: messageOf(error) }
+  if (life.state !== 'restarting' || !life.revival) {
+    return { event: { type: 'halt_failed' }, change: { patch } }
+  }
+  commit(agent, agent.store.machines.get(id), { patch })
+  const retryInMs = revivalDelayMs(agent, life.revival.failures)
+  agent.log.warn({ machine: id, retryInMs, error: patch.lastError }, 'a restart is postponed')
+  if (!(await slept(agent, retryInMs, signal))) return undefined
+  return { event: { type: 'halt_postponed' } }
 }
 
 /** Writes the end of a process down, once: afterwards the halt is only clearing up. */
@@ -143,7 +167,7 @@ async function suspend(
   agent: Agent,
   record: MachineRecord,
   { stop, hard }: Interrupts,
-): Promise<Outcome> {
+): Promise<Outcome | undefined> {
   const timeoutMs = record.life.halt?.timeoutMs ?? 0
   const signal = AbortSignal.any([stop.signal, hard.signal])
   await drain(agent, record, { timeoutMs, signal })
@@ -155,6 +179,8 @@ async function suspend(
     const events = [{ type: 'suspend', status: 'suspended', source: 'flyd' } as const]
     return { event: { type: 'suspended' }, change: { events } }
   } catch (error) {
+    // Whoever broke it off says how the machine ends, in the next operation.
+    if (signal.aborted) return undefined
     // PRX-43: falls back to a stop.
     agent.log.warn({ machine: record.id, error: messageOf(error) }, 'could not suspend')
     const how = record.life.halt ?? { signal: 'SIGINT', timeoutMs: 5_000, drain: false }
