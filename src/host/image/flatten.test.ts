@@ -83,6 +83,18 @@ test('a tree of a real tar comes out as it went in', async () => {
   })
 })
 
+test('layers with nothing in them change nothing, wherever they are', async () => {
+  const layer = tarOfEntries([folder('etc/'), { path: 'etc/name', content: 'kept' }])
+  const end = Buffer.alloc(1024)
+  // Docker's own has only the mark of its end; tools that cut that off exist.
+  const empty = [end, gzipSync(end), zstdCompressSync(end), Buffer.alloc(0), gzipSync('')]
+  await flattened([...empty, layer, ...empty], (root) => {
+    assert.deepEqual(readdirSync(root), ['etc'])
+    assert.equal(text(root, 'etc/name'), 'kept')
+  })
+  await flattened([end], (root) => assert.deepEqual(readdirSync(root), []))
+})
+
 test('file capabilities survive, orders to an overlay do not', async () => {
   // cap_setuid and cap_setfcap have bytes over 127, which break when they are read as text.
   const capability = '\x01\0\0\x02\x80\0\0\x80'.padEnd(20, '\0')
