@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { openSync, writeSync } from 'node:fs'
+import { existsSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
@@ -62,6 +62,65 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     await driver.resume(id)
     assert.equal(await bootId(id), before)
     await driver.destroy(id)
+  })
+
+  test('a snapshot that kills or hangs each monitor is given up after a while, by a count that outlives its host', async () => {
+    const { id } = await started()
+    await driver.suspend(id)
+    const { triesFile, upper } = folderOf(id)
+    const tries = () => JSON.parse(readFileSync(triesFile, 'utf8'))
+    const options = { dir, hostId: `break-${process.pid}`, kernelCacheDir, log }
+    const dies = async (by: 'SIGKILL' | 'SIGSTOP', words: RegExp) => {
+      const old = vmmOf(id)
+      const hangs = by === 'SIGSTOP' ? { bootTimeoutMs: 1_000 } : {}
+      const next = openQemuDriver({ ...options, ...hangs })
+      await next.probe()
+      const failed = assert.rejects(next.resume(id), words)
+      const isLoading = () => {
+        const vmm = vmmOf(id)
+        if (!vmm || vmm.pid === old?.pid) return false
+        return readFileSync(`/proc/${vmm.pid}/comm`, 'utf8').startsWith('qemu')
+      }
+      while (!isLoading()) await systemClock.sleep(1)
+      const vmm = vmmOf(id)
+      assert.ok(vmm)
+      signalProcess(vmm, by)
+      await failed
+      next.close()
+    }
+    await dies('SIGKILL', /did not resume/)
+    await dies('SIGSTOP', /did not answer|not loaded within|ECONN|ENOENT/)
+    await dies('SIGKILL', /did not resume/)
+    assert.equal(tries().count, 3)
+    assert.equal(await driver.recover(id), 'running', 'a while has not passed')
+    await assert.rejects(driver.resume(id, Promise.reject(new Error('no network'))), /no network/)
+    assert.equal(tries().count, 3, 'no monitor ran')
+    writeFileSync(triesFile, JSON.stringify({ ...tries(), sinceMs: Date.now() - 6 * 60_000 }))
+    await dies(
+      'SIGKILL',
+      /could not be loaded 4 times in 6 minutes, and counts as damaged.*did not/,
+    )
+    assert.equal(await driver.recover(id), undefined)
+    assert.ok(existsSync(upper), 'MCH-42: its root is kept')
+    await driver.destroy(id)
+  })
+
+  test('without its volume a suspended machine stays so, and says which is missing', async () => {
+    const { source } = await shop.volume('disk')
+    const spec = shop.spec(['sleep', '600'], { mounts: [{ source, path: '/data' }] })
+    await driver.start(spec)
+    const before = await bootId(spec.id)
+    await driver.suspend(spec.id)
+    renameSync(source, `${source}.away`)
+    await assert.rejects(driver.resume(spec.id), (error: Error) => {
+      return /without its volume at \/data: .* is not there/.test(error.message)
+    })
+    assert.ok(!existsSync(folderOf(spec.id).triesFile))
+    assert.equal(await driver.recover(spec.id), 'running')
+    renameSync(`${source}.away`, source)
+    await driver.resume(spec.id)
+    assert.equal(await bootId(spec.id), before)
+    await driver.destroy(spec.id)
   })
 
   test('memory that QEMU does not understand is a snapshot of no use', async () => {

@@ -46,6 +46,8 @@ export interface VmFolder {
   snapshot: string
   manifestFile: string
   memoryFile: string
+  /** Loads of the snapshot that came to nothing. */
+  triesFile: string
   /** A snapshot under way. */
   unfinished: string
 }
@@ -66,6 +68,7 @@ export function vmFolder(folders: VmFolders, id: string): VmFolder {
     snapshot,
     manifestFile: join(snapshot, 'manifest.json'),
     memoryFile: join(snapshot, 'memory'),
+    triesFile: join(snapshot, 'tries.json'),
     unfinished: join(dir, 'snapshot.new'),
   }
 }

@@ -111,8 +111,8 @@ export function spawnVmm(
   chownSync(at.run, record.uid, record.uid)
   const { folders, links } = rootParts()
   writeFileSync(at.mountsFile, rootTable(at.run, folders), { mode: 0o600 })
-  const log = openSync(at.vmmLog, 'w', 0o600)
   const files = openFiles(at, record, options)
+  const log = openSync(at.vmmLog, 'w', 0o600)
   // Loaded before the machine may read from its network: paused, until the snapshot is no more.
   const incoming = options.incoming ? ['-incoming', `fd:${fds.memory}`, '-S'] : []
   const { accel } = options

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { systemClock } from '#core/clock.ts'
-import { Fault } from '#core/fault.ts'
-import { tailOfFile } from '#sys/files.ts'
+import { Fault, messageOf } from '#core/fault.ts'
 import { discard } from '../machine-folder.ts'
 import { Qmp } from './qmp.ts'
 import { killVmm } from './vm-clear.ts'
@@ -12,6 +12,7 @@ import { readLink } from './vm-network.ts'
 import type { VmPlace } from './vm-place.ts'
 import type { VmSessions } from './vm-sessions.ts'
 import { readManifest, snapshotFlaw } from './vm-snapshot.ts'
+import { judgeLoad } from './vm-tries.ts'
 import { bootFailure, launch, orGone, patienceMs, type VmMakers } from './vm-start.ts'
 
 export interface VmResume {
@@ -26,6 +27,8 @@ export interface VmResume {
 
 const entropyBytes = 64
 const endTimeoutMs = 500
+/** The last of one whose host's disk was full when it was saved. */
+const loadedAs = ['paused', 'prelaunch', 'io-error']
 
 /**
  * Loads the snapshot into a new VMM that stands still, makes the snapshot count no more, and only then lets the VM go
@@ -44,6 +47,7 @@ export async function resumeVm(resume: VmResume): Promise<string> {
     discard(place.folders, at.snapshot)
     throw new Fault('native_failed', `the snapshot of machine ${record.id}: ${flaw}`)
   }
+  requireFiles(record)
   record.cpuUsecBefore = readManifest(at)?.cpuUsec ?? 0
   // QEMU wants to be told of files that the guest has long read; those that it began with may be gone.
   record.kernelPath = makers.kernel.elfPath
@@ -51,15 +55,10 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   const link = resume.netReady.then(() => (record.hasNic ? readLink(record.netnsPath) : undefined))
   const vmm = await launch(resume, record, link, { incoming: true })
   mark('launched')
-  const gone = orGone(vmm, () => {
-    // Everything else that ends QEMU here is this host's trouble, and the snapshot as good as before.
-    if (tailOfFile(at.vmmLog, 4096).includes('load of migration failed')) {
-      discard(place.folders, at.snapshot)
-    }
-    return bootFailure(place, record, undefined, 'it did not resume')
-  })
+  const gone = orGone(vmm, () => bootFailure(place, record, undefined, 'it did not resume'))
   const timeoutMs = resume.bootTimeoutMs ?? patienceMs[makers.accel]
   let told: Promise<void>
+  let isLoaded = false
   try {
     const path = socketPath(vmm.identity.pid, 'qmp')
     const qmp = await Promise.race([Qmp.open(path, timeoutMs), gone])
@@ -69,6 +68,7 @@ export async function resumeVm(resume: VmResume): Promise<string> {
     opened.catch(() => {}) // Waited for below.
     try {
       await Promise.race([loaded(qmp, timeoutMs), gone])
+      isLoaded = true
       mark('loaded')
       const session = await opened
       if (!session) throw new Fault('internal', 'a VM without its record')
@@ -83,8 +83,14 @@ export async function resumeVm(resume: VmResume): Promise<string> {
     }
   } catch (error) {
     // How it ended says more than the socket that it closed.
-    await Promise.race([gone, systemClock.sleep(endTimeoutMs)])
-    throw error
+    const end = Promise.race([gone, systemClock.sleep(endTimeoutMs)])
+    const cause: unknown = await end.then(
+      () => error,
+      (how: unknown) => how,
+    )
+    const lost = isLoaded ? undefined : judgeLoad(place.folders, at)
+    if (!lost) throw cause
+    throw new Fault('native_failed', `${lost}: ${messageOf(cause)}`)
   }
   await Promise.race([told, gone])
   setWeight(place.cgroups, place.cgroupPath(record.id), record)
@@ -92,11 +98,23 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   return steps.join(', ')
 }
 
+/** A snapshot is of use only with the disks that its machine had: they may come back. */
+function requireFiles({ id, volumes, squashfsPath }: VmRecord): void {
+  const disks = volumes.map(({ source, path }) => ({ file: source, what: `volume at ${path}` }))
+  for (const { file, what } of [...disks, { file: squashfsPath, what: 'image' }]) {
+    if (existsSync(file)) continue
+    throw new Fault(
+      'precondition_failed',
+      `machine ${id} cannot go on without its ${what}: ${file} is not there; bring it back, or stop the machine, which discards what it has in memory`,
+    )
+  }
+}
+
 async function loaded(qmp: Qmp, timeoutMs: number): Promise<void> {
   const until = performance.now() + timeoutMs
   for (let waitMs = 2; performance.now() < until; waitMs = Math.min(5, waitMs * 2)) {
     const status = await qmp.status()
-    if (status === 'paused' || status === 'prelaunch') return
+    if (loadedAs.includes(status)) return
     await systemClock.sleep(waitMs)
   }
   throw new Fault('timeout', `a snapshot was not loaded within ${timeoutMs / 1000} s`)
