@@ -16,5 +16,10 @@ if (verb === 'host' || verb === 'edge' || verb === 'control') {
   process.exitCode = known ? await main(known, rest) : 1
 } else {
   const { main } = await import('#cli/index.ts')
-  process.exit(await main(given))
+  const code = await main(given)
+  // A slow reader at the other end of a pipe still waits for what we hold; to leave now would cut it silently.
+  const written = (stream: NodeJS.WriteStream) =>
+    new Promise<void>((resolve) => stream.write('', () => resolve()))
+  await Promise.all([written(process.stdout), written(process.stderr)])
+  process.exit(code)
 }

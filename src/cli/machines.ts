@@ -75,6 +75,15 @@ export async function findMachine(api: Api, app: string, idOrName: string): Prom
   )
 }
 
+/** Why no command runs in an app, with what would help: a machine that stands by, by its id. */
+export function noneStarted(app: string, machines: readonly Machine[]): Fault {
+  const [first] = machines
+  const remedy = first
+    ? `its machine ${first.id} is ${first.state}; start it with: hangar m start ${first.id} -a ${app}`
+    : 'it has no machine; make one with: hangar deploy'
+  return new Fault('precondition_failed', `app ${app} has no started machine: ${remedy}`)
+}
+
 /** The app whose machine has this full id, out of all that the token shows; undefined where none has. */
 export async function appOfMachine(api: Api, id: string): Promise<string | undefined> {
   if (!/^[0-9a-f]{14}$/.test(id)) return undefined

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test, type TestContext } from 'node:test'
 import { systemClock } from '#core/clock.ts'
-import { isFault } from '#core/fault.ts'
+import { Fault, isFault } from '#core/fault.ts'
+import type { ProgramEnd } from './runtime/driver.ts'
 import { programStreams, writeProgramQuery, type ProgramQuery } from '#spec/program.ts'
 import { openWebSocket, type WebSocket } from '#sys/web-socket.ts'
 import { createTestMachine, openTestHost, testKey, type TestHost } from './testing.ts'
@@ -137,6 +138,41 @@ test('a program whose output nobody takes is not read on, and the host ends with
   socket.resume()
   host.crash()
   await closed
+})
+
+test('whoever sat in a machine that stops hears of the stop, and not of a connection or of signal 9', async (t) => {
+  const { host, id } = await running(t)
+  const broken = new Fault('native_failed', 'the connection broke')
+  const killed = { exitCode: 137, signal: 9, timedOut: false }
+  const openOne = async () => {
+    const ended = Promise.withResolvers<ProgramEnd>()
+    const { onOpen } = host.driver
+    host.driver.onOpen = (machine, request) => {
+      const program = onOpen(machine, request)
+      ended.promise.finally(() => program.stdin.end()).catch(() => {})
+      return { ...program, exited: ended.promise }
+    }
+    const heard = listenTo(await open(host, id, { cmd: 'cat' }))
+    host.driver.onOpen = onOpen
+    return { ...ended, heard }
+  }
+  const [one, two] = [await openOne(), await openOne()]
+  const [three, four] = [await openOne(), await openOne()]
+  one.reject(broken)
+  two.resolve(killed)
+  await Promise.all([one.heard.closed, two.heard.closed])
+  const ownWords = { type: 'error', error: broken.message, status: 'native_failed' }
+  assert.deepEqual(one.heard.words, [ownWords])
+  assert.deepEqual(two.heard.words, [{ ...exit, exit_code: 137, signal: 9 }])
+  await host.call('POST', `/v1/machines/${id}/stop`, {})
+  await host.call('GET', `/v1/machines/${id}/wait?state=stopped`)
+  three.reject(broken)
+  four.resolve(killed)
+  for (const { heard } of [three, four]) {
+    await heard.closed
+    const error = `machine ${id} is stopped, which ended what ran there`
+    assert.deepEqual(heard.words, [{ type: 'error', error, status: 'precondition_failed' }])
+  }
 })
 
 test('an idle machine is not stopped or suspended under a command; whoever says so themselves is obeyed', async (t) => {

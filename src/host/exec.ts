@@ -34,11 +34,15 @@ export async function execInMachine(
   const seconds = Math.min(input.timeout ?? limits.execSecondsDefault, limits.execSecondsMax)
   const over = agent.execs.begin(id)
   try {
-    const result = await agent.driver.exec(id, {
+    const request = {
       argv,
       ...(input.stdin ? { stdin: input.stdin } : {}),
       timeoutMs: seconds * 1000,
       outputBytesMax: limits.execOutputBytesMax,
+    }
+    const result = await agent.driver.exec(id, request).catch((error: unknown) => {
+      refuseIfStopped(agent, id, error)
+      throw error
     })
     if (result.timedOut) {
       throw new Fault('timeout', `the command did not end in ${seconds} s and was killed`)
@@ -47,6 +51,18 @@ export async function execInMachine(
   } finally {
     over()
   }
+}
+
+/**
+ * A stop of the machine ends what runs in it, by a signal or by a connection that breaks: whoever sat there hears of the stop.
+ *
+ * @throws Fault `precondition_failed` unless the machine is started
+ */
+function refuseIfStopped(agent: Agent, id: string, cause?: unknown): void {
+  const state = agent.store.machines.get(id)?.life.state ?? 'destroyed'
+  if (state === 'started') return
+  const words = `machine ${id} is ${state}, which ended what ran there`
+  throw new Fault('precondition_failed', words, { cause })
 }
 
 /** The same with open streams. */
@@ -66,7 +82,18 @@ export async function openInMachine(
       timeoutMs: timeout * 1000,
     })
     program.exited.then(over, over)
-    return program
+    const exited = program.exited.then(
+      (end) => {
+        if (end.signal !== 0 && !end.timedOut) refuseIfStopped(agent, id)
+        return end
+      },
+      (error: unknown) => {
+        refuseIfStopped(agent, id, error)
+        throw error
+      },
+    )
+    exited.catch(() => {}) // Who serves it hears it.
+    return { ...program, exited }
   } catch (error) {
     over()
     throw error

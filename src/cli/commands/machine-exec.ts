@@ -1,9 +1,10 @@
 import { Fault } from '#core/fault.ts'
+import { limits } from '#core/limits.ts'
 import type { ExecResult } from '#spec/machine.ts'
 import type { Call, Command } from '../command.ts'
 import { aboutApp, jsonFlag } from '../flags.ts'
-import { sayJson } from '../io.ts'
-import { findMachine, listMachines, machinePath } from '../machines.ts'
+import { complain, sayJson } from '../io.ts'
+import { findMachine, listMachines, machinePath, noneStarted } from '../machines.ts'
 import { runProgram } from '../program.ts'
 
 async function runExec(call: Call): Promise<number> {
@@ -12,7 +13,7 @@ async function runExec(call: Call): Promise<number> {
   const app = await call.appName(args[0])
   const [first = '', ...rest] = args
   const id =
-    rest.length > 0 ? (await findMachine(api, app, first)).id : await onlyMachine(call, app)
+    rest.length > 0 ? (await findMachine(api, app, first)).id : await onlyMachine(call, app, first)
   const words = rest.length > 0 ? rest : [first]
   const timeout = flags.number('timeout')
   const tty = flags.on('tty')
@@ -34,11 +35,28 @@ async function runExec(call: Call): Promise<number> {
   }
   io.stdout.write(result.stdout)
   io.stderr.write(result.stderr)
+  const bytes = Math.max(Buffer.byteLength(result.stdout), Buffer.byteLength(result.stderr))
+  if (bytes >= limits.execOutputBytesMax) {
+    const most = limits.execOutputBytesMax / 1024 / 1024
+    complain(
+      io,
+      `WARN only the first ${most} MB of its output came; all of it with: ${call.path} -i`,
+    )
+  }
   return result.exit_code
 }
 
-async function onlyMachine(call: Call, app: string): Promise<string> {
-  const running = (await listMachines(call.api(), app)).filter(({ state }) => state === 'started')
+/** The machine that a command without an ID means, and what it lacks where there is none. */
+async function onlyMachine(call: Call, app: string, word: string): Promise<string> {
+  const machines = await listMachines(call.api(), app)
+  if (machines.some(({ id }) => id === word)) {
+    throw new Fault(
+      'bad_request',
+      `${word} is a machine; name a command too: ${call.path} ${word} COMMAND`,
+    )
+  }
+  const running = machines.filter(({ state }) => state === 'started')
+  if (running.length === 0) throw noneStarted(app, machines)
   if (running.length === 1 && running[0]) return running[0].id
   throw new Fault(
     'bad_request',

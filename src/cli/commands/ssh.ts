@@ -1,8 +1,7 @@
-import { Fault } from '#core/fault.ts'
 import type { Call, Command } from '../command.ts'
 import { aboutApp } from '../flags.ts'
 import { complain } from '../io.ts'
-import { findMachine, listMachines } from '../machines.ts'
+import { findMachine, listMachines, noneStarted } from '../machines.ts'
 import { runProgram } from '../program.ts'
 
 /** The better of the shells that an image may have. */
@@ -21,14 +20,10 @@ async function runConsole(call: Call): Promise<number> {
 async function chooseMachine(call: Call, app: string): Promise<string> {
   const named = call.flags.text('machine')
   if (named) return (await findMachine(call.api(), app, named)).id
-  const started = (await listMachines(call.api(), app)).filter(({ state }) => state === 'started')
+  const machines = await listMachines(call.api(), app)
+  const started = machines.filter(({ state }) => state === 'started')
   const [first] = started
-  if (!first) {
-    throw new Fault(
-      'precondition_failed',
-      `app ${app} has no started machine; start one with: hangar m start ID`,
-    )
-  }
+  if (!first) throw noneStarted(app, machines)
   if (started.length > 1) {
     complain(call.io, `Machine ${first.id} of ${started.length}; another one with --machine ID`)
   }
