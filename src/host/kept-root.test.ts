@@ -168,3 +168,23 @@ test('a machine that keeps its root stays where that is, and nobody is told othe
   await reached(next, id, 'started')
   assert.deepEqual([vms.roots.has(id), next.driver.spec(id)?.keepRoot], [false, false])
 })
+
+test('MCH-65: that a new root was begun outlives a power loss; a start that keeps its root need not', async (t) => {
+  const { host, id } = await machine(t, 'restart')
+  const { store } = host.agent
+  const transaction = store.transaction.bind(store)
+  const stateNow = () => store.machines.get(id).life.state
+  const begun: unknown[] = []
+  store.transaction = (act, durability) => {
+    const before = stateNow()
+    const result = transaction(act, durability)
+    if (before === 'starting' && stateNow() === 'started') begun.push(durability)
+    return result
+  }
+  await restarted(host, id)
+  await update(host, id, persisting('restart'))
+  await reached(host, id, 'started')
+  assert.equal(keeps(host, id), false)
+  await restarted(host, id)
+  assert.deepEqual(begun, ['crash', 'power', 'crash'])
+})

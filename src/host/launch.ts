@@ -22,8 +22,9 @@ export async function launch(
       const { ip4, resumed } = await launchOnce(agent, record, hard.signal)
       const request = record.life.resume ? { request: { resumed } } : {}
       const events = [{ ...startedNews, ...request }]
-      // After a power loss nothing runs, and a machine that is `starting` is simply started.
-      const change = { patch: { ip4, lastError: null }, events, durability: 'crash' } as const
+      // After a power loss nothing runs, and a machine that is `starting` is simply started: but never again from a new root.
+      const durability = record.life.newRoot ? 'power' : 'crash'
+      const change = { patch: { ip4, lastError: null }, events, durability } as const
       return { event: { type: 'ran' }, change }
     } catch (error) {
       if (agent.mode === 'closed') return undefined
