@@ -114,8 +114,8 @@ export class Guest {
   #closed = false
   #notes = 0
   #notesSince = 0
-  /** What the guest is yet to hear of its resume, and the time that it answers with. */
-  #resumed: { frame: Buffer; now: bigint } | undefined
+  /** What the guest is yet to hear of its resume, and the time that it was told last and answers with. */
+  #resumed: { entropy: Buffer; now: bigint } | undefined
   /** What a ping of ours is yet to bring back. */
   #pinged: Buffer | undefined
 
@@ -138,7 +138,7 @@ export class Guest {
       pingDeadlineMs: options.pingDeadlineMs ?? 15_000,
       outputOffset: () => this.#output.safe,
       asleep: () => options.asleep?.() ?? false,
-      early: () => (this.#resumed ? [this.#resumed.frame] : []),
+      early: () => (this.#resumed ? [this.#resumedFrame(this.#resumed)] : []),
       onWelcome: (welcome) => this.#take(welcome),
       onFrame: (frame) => this.#takeFrame(frame),
       onLost: (why) => {
@@ -278,20 +278,29 @@ export class Guest {
   }
 
   /**
-   * After a resume: the time of now, and randomness that no copy of this machine shares. Not after the guest's answer to our
-   * greeting: the first thing that a machine does again is to take the time.
+   * After it stood still: the time of now, and randomness that no copy of this machine shares. Not after the guest's answer to
+   * our greeting: the first thing that a machine does again is to take the time.
    */
   async resumed(entropy: Buffer, timeoutMs: number): Promise<void> {
-    const now = BigInt(systemClock.now()) * 1_000_000n
-    const data = Buffer.concat([uint64(now), entropy])
-    const frame = encodeFrame({ type: frameTypes.resumed, data })
-    this.#resumed = { frame, now }
-    this.#link.sendEarly(frame)
-    await this.#until(
-      () => this.#resumed === undefined,
-      timeoutMs,
-      'has not taken the time after its resume',
-    )
+    const resumed = { entropy, now: 0n }
+    this.#resumed = resumed
+    this.#link.sendEarly(this.#resumedFrame(resumed))
+    try {
+      await this.#until(
+        () => this.#resumed !== resumed,
+        timeoutMs,
+        'has not taken the time after its resume',
+      )
+    } finally {
+      if (this.#resumed === resumed) this.#resumed = undefined
+    }
+  }
+
+  /** Of the moment at which it is sent: one that was lost with its connection is told anew, later. */
+  #resumedFrame(resumed: { entropy: Buffer; now: bigint }): Buffer {
+    resumed.now = BigInt(systemClock.now()) * 1_000_000n
+    const data = Buffer.concat([uint64(resumed.now), resumed.entropy])
+    return encodeFrame({ type: frameTypes.resumed, data })
   }
 
   /**

@@ -204,6 +204,16 @@ class QemuDriver implements Driver {
     await this.#control(record, goOn).catch((error: unknown) =>
       this.#log.warn({ id, error: messageOf(error) }, 'a VM cannot be asked how it is'),
     )
+    // Also one that goes on, as of a resume or a copy of its disk that was cut short before the guest was told.
+    this.#tellTime(id)
+  }
+
+  /** Nobody waits for a guest that is busy, or deaf. */
+  #tellTime(id: string): void {
+    const tell = async () => (await this.#sessions.open(id))?.tellTime(controlTimeoutMs)
+    tell().catch((error: unknown) =>
+      this.#log.debug({ id, error: messageOf(error) }, 'a guest has not taken the time'),
+    )
   }
 
   async #recoverSuspended(id: string): Promise<'running' | undefined> {
@@ -436,6 +446,7 @@ class QemuDriver implements Driver {
           } finally {
             // Also behind a stop whose answer came too late: QEMU does one after the other.
             await qmp.execute('cont')
+            this.#tellTime(id)
           }
         })
       } finally {

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
@@ -25,7 +24,6 @@ export interface VmResume {
   onGone(): void
 }
 
-const entropyBytes = 64
 const endTimeoutMs = 500
 /** The last of one whose host's disk was full when it was saved. */
 const loadedAs = ['paused', 'prelaunch', 'io-error']
@@ -74,7 +72,7 @@ export async function resumeVm(resume: VmResume): Promise<string> {
       if (!session) throw new Fault('internal', 'a VM without its record')
       discard(place.folders, at.snapshot)
       // Before it goes on: the first thing that it finds is the time.
-      told = session.guest.resumed(randomBytes(entropyBytes), timeoutMs)
+      told = session.tellTime(timeoutMs)
       told.catch(() => {}) // Waited for below.
       await qmp.execute('cont')
       mark('goes on')

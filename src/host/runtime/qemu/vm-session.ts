@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { dialUnix, Guest, type GuestExit } from '#host/guest/index.ts'
 import { RunLog } from '#host/logs/index.ts'
 import type { ExitRecord, OnApi } from '../driver.ts'
@@ -5,6 +6,8 @@ import { moment } from '../guest-moment.ts'
 import { ConsoleTail } from './console.ts'
 import { writeGuestExit, type VmFolder, type VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
+
+const entropyBytes = 64
 
 export interface VmSessionOptions {
   at: VmFolder
@@ -63,6 +66,11 @@ export class VmSession {
   /** A guest that stands still says nothing, and nothing is to be sent to it. */
   setAsleep(asleep: boolean): void {
     this.#asleep = asleep
+  }
+
+  /** After it stood still, its clock with it. Behind what is said later, so nobody has to wait for the answer. */
+  tellTime(timeoutMs: number): Promise<void> {
+    return this.guest.resumed(randomBytes(entropyBytes), timeoutMs)
   }
 
   get consoleWords(): string {

@@ -73,5 +73,8 @@ async function undo({ place, sessions, record }: VmSuspend, qmp: Qmp | undefined
   const { signal, clear } = deadline(goOnTimeoutMs, late)
   if (qmp) await unlessAborted(signal, goOn(qmp)).catch(() => {}) // Its owner ends what stands still.
   clear()
-  if (place.vmmLives(record)) (await sessions.open(record.id))?.setAsleep(false)
+  if (!place.vmmLives(record)) return
+  const session = await sessions.open(record.id)
+  session?.setAsleep(false)
+  session?.tellTime(controlTimeoutMs).catch(() => {}) // One that is deaf has no use for it.
 }
