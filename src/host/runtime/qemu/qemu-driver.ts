@@ -143,9 +143,8 @@ class QemuDriver implements Driver {
     await this.#locks.run(spec.id, async () => {
       try {
         await this.#clear(spec.id, { keepRoot: spec.keepRoot === true })
-        const stepsMs = await slots.run(() =>
-          startVm({ ...this.#means(spec.id), spec, makers, netReady }),
-        )
+        const inTurn = <T>(work: () => Promise<T>) => slots.run(work)
+        const stepsMs = await startVm({ ...this.#means(spec.id), spec, makers, netReady, inTurn })
         this.#log.debug({ id: spec.id, stepsMs }, 'VM started')
       } catch (error) {
         // A root that was to be kept is there for the next try.

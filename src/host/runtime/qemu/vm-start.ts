@@ -41,6 +41,8 @@ export interface VmStart {
   makers: VmMakers
   netReady: Promise<unknown>
   bootTimeoutMs?: number | undefined
+  /** Runs what keeps processors busy, when it may. */
+  inTurn<T>(work: () => Promise<T>): Promise<T>
   /** The VMM is gone. */
   onGone(): void
 }
@@ -50,7 +52,7 @@ export interface VmStart {
  * calls clears up. Returns how long each step took, for the log.
  */
 export async function startVm(start: VmStart): Promise<string> {
-  const { place, sessions, spec, makers } = start
+  const { place, spec } = start
   if (spec.argv.length === 0) {
     throw new Fault(
       'invalid',
@@ -72,6 +74,13 @@ export async function startVm(start: VmStart): Promise<string> {
     start.netReady,
   ])
   mark('disk')
+  // Not before: a disk that its machine made hard to check is no reason for others to wait.
+  await start.inTurn(() => boot(start, record, mark))
+  return steps.join(', ')
+}
+
+async function boot(start: VmStart, record: VmRecord, mark: (step: string) => void): Promise<void> {
+  const { place, sessions, spec, makers } = start
   const network = await readNetwork(spec.netnsPath)
   record.hasNic = network !== undefined
   record.args = qemuArgs(shapeOf(start, network))
@@ -91,9 +100,8 @@ export async function startVm(start: VmStart): Promise<string> {
   }
   setWeight(place.cgroups, place.cgroupPath(spec.id), record)
   record.started = true
-  writeVmRecord(at, record)
+  writeVmRecord(place.folder(spec.id), record)
   mark('command')
-  return steps.join(', ')
 }
 
 function newRecord({ place, spec, makers }: VmStart): VmRecord {

@@ -115,10 +115,11 @@ describe('qemu driver', { concurrency: 1 }, () => {
     const sessions = new VmSessions(place, { log, onOver: () => {} })
     const onGone = () => {}
     const netReady = Promise.resolve()
+    const inTurn = <T>(work: () => Promise<T>) => work()
     try {
       const wrong = { ...spec, argv: ['no-such-program'] }
       await assert.rejects(
-        startVm({ place, sessions, spec: wrong, makers, netReady, onGone }),
+        startVm({ place, sessions, spec: wrong, makers, netReady, inTurn, onGone }),
         /was not found in the image/,
       )
       const { guest } = (await sessions.open(spec.id)) ?? {}
@@ -216,8 +217,11 @@ describe('qemu driver', { concurrency: 1 }, () => {
     driver = open()
   })
 
-  test('many starts at once take turns, and none is lost', async () => {
+  test('many starts at once take turns, none is lost, and one that is not ready to boot takes none', async () => {
     const few = open({ startsAtOnceMax: 2 })
+    const net = Promise.withResolvers<void>()
+    const slow = [shop.spec(['sleep', '600']), shop.spec(['sleep', '600'])]
+    const waiting = slow.map((spec) => assert.rejects(few.start(spec, net.promise), /no network/))
     const specs = Array.from({ length: 4 }, () => shop.spec(['sleep', '600']))
     const all = Promise.all(specs.map((spec) => few.start(spec)))
     let most = 0
@@ -226,6 +230,8 @@ describe('qemu driver', { concurrency: 1 }, () => {
       most = Math.max(most, records.filter((record) => record?.vmm && !record.started).length)
     }
     assert.equal(most, 2)
+    net.reject(new Error('no network'))
+    await Promise.all(waiting)
     for (const { id } of specs) {
       assert.equal(await few.recover(id), 'running')
       await few.destroy(id)
