@@ -107,6 +107,7 @@ async function openAgent(
     hostId: id,
     kernelCacheDir: settings.kernel_dir,
     onApi,
+    onNews: (machine, news) => agent.spool.say(machine, { provider: 'runner', ...news }),
     log,
   })
   const runtimes = openRuntimes({ drivers: { qemu, container }, wish: settings.runtime, log })

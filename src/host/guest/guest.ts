@@ -159,6 +159,11 @@ export class Guest {
     return this.#link.ready
   }
 
+  /** How long it has said nothing, though it is asked every few seconds. */
+  get silentMs(): number {
+    return this.#link.silentMs
+  }
+
   /** Output up to here has been kept: to be given as `outputFrom` to the next host. */
   get outputSafe(): bigint {
     return this.#output.safe

@@ -65,6 +65,11 @@ export class GuestLink {
     return this.#ready
   }
 
+  /** Since its last word, or since it was last dialled. */
+  get silentMs(): number {
+    return performance.now() - this.#heardAt
+  }
+
   /** Nothing is sent while there is no guest: false. */
   send(frame: Parameters<typeof encodeFrame>[0]): boolean {
     return this.sendBytes([encodeFrame(frame)])

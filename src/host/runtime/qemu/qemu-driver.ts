@@ -23,6 +23,7 @@ import { ExitWatch } from '../exit-watch.ts'
 import { openInGuest } from '../guest-program.ts'
 import { IdLocks } from '../id-locks.ts'
 import { discard, emptyTrash, keepOnly } from '../machine-folder.ts'
+import { DiskWatch, type MachineNews } from './disk-watch.ts'
 import type { Accel } from './qemu-args.ts'
 import { probeVm, type ProbeVerdict } from './qemu-probe.ts'
 import { Qmp } from './qmp.ts'
@@ -55,6 +56,8 @@ export interface QemuDriverOptions {
   /** Until a guest has answered; default: what is long enough on a busy host. */
   bootTimeoutMs?: number
   onApi?: OnApi
+  /** For the log of a machine, from time to time. */
+  onNews?: (id: string, news: MachineNews) => void
   log: Logger
 }
 
@@ -95,6 +98,7 @@ class QemuDriver implements Driver {
   /** Ends what holds a machine's lock. */
   readonly #breakers = new Map<string, AbortController>()
   readonly #watch: ExitWatch
+  readonly #diskWatch: DiskWatch
   #verdict: Promise<ProbeVerdict> | undefined
   #slots: StartSlots | undefined
 
@@ -106,6 +110,12 @@ class QemuDriver implements Driver {
       log: options.log,
       onOver: (id) => this.#watch.look(id),
       onApi: options.onApi,
+    })
+    this.#diskWatch = new DiskWatch({
+      sessions: this.#sessions,
+      log: options.log,
+      ask: (id, work) => this.#askSilent(id, work),
+      onNews: (id, news) => options.onNews?.(id, news),
     })
     emptyTrash(this.#place.folders)
     this.#watch = new ExitWatch({
@@ -370,6 +380,17 @@ class QemuDriver implements Driver {
     }
   }
 
+  /** Between the verbs of a machine; a destruction does not wait for it. */
+  #askSilent(id: string, work: (qmp: Qmp) => Promise<void>): Promise<void> {
+    return this.#breakable(id, undefined, async (broken) => {
+      const record = this.#place.record(id)
+      if (!record || this.#place.state(id) !== 'running') return
+      const late = () => new Fault('timeout', `the monitor of machine ${id} is deaf`)
+      const { signal, clear } = deadline(statsTimeoutMs, late, [broken])
+      await unlessAborted(signal, this.#control(record, work)).finally(clear)
+    })
+  }
+
   async spoofed(id: string): Promise<number> {
     const record = this.#place.record(id)
     if (!record?.hasNic || this.#place.state(id) !== 'running') return 0
@@ -526,6 +547,7 @@ class QemuDriver implements Driver {
   async releaseImages(): Promise<void> {}
 
   close(): void {
+    this.#diskWatch.close()
     this.#sessions.closeAll()
   }
 

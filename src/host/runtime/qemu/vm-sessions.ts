@@ -49,6 +49,16 @@ export class VmSessions {
     return opening
   }
 
+  /** Those that are open, by machine. */
+  async all(): Promise<Map<string, VmSession>> {
+    const open = new Map<string, VmSession>()
+    for (const [id, { session }] of this.#open) {
+      const found = await session.catch(() => undefined)
+      if (found) open.set(id, found)
+    }
+    return open
+  }
+
   /** The last words on the console of a machine that we speak with. */
   async consoleWords(id: string): Promise<string | undefined> {
     const session = await this.#open.get(id)?.session.catch(() => undefined)

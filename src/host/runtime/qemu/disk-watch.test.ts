@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
+import { createLogger } from '#sys/log.ts'
+import { run, runOk } from '#sys/process.ts'
+import type { Driver } from '../driver.ts'
+import { openWorkshop, type Workshop } from '../test-support.ts'
+import type { MachineNews } from './disk-watch.ts'
+import { openQemuDriver } from './qemu-driver.ts'
+
+const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
+
+async function until(check: () => boolean): Promise<void> {
+  for (const end = performance.now() + 60_000; !check(); await systemClock.sleep(20)) {
+    assert.ok(performance.now() < end, 'it never became true')
+  }
+}
+
+async function cleanUp(driver: Driver, dir: string, shop: Workshop): Promise<void> {
+  for (const id of await driver.list()) await driver.destroy(id)
+  driver.close()
+  await run('umount', ['--lazy', dir])
+  await shop.close()
+}
+
+test('a VM on a host whose disk is full stands still, which is said once, and goes on when there is room', async (t) => {
+  const shop = await openWorkshop()
+  const dir = join(shop.dir, 'small')
+  mkdirSync(dir)
+  await runOk('mount', ['-t', 'tmpfs', '-o', 'size=96m', 'none', dir])
+  const heard: MachineNews[] = []
+  const driver = openQemuDriver({
+    dir,
+    hostId: `full-${process.pid}`,
+    kernelCacheDir,
+    onNews: (_, news) => void heard.push(news),
+    log: createLogger('test'),
+  })
+  t.after(() => cleanUp(driver, dir, shop))
+  const script = `while read -r word; do dd if=/dev/zero of=/$word bs=1M count=16 2>/dev/null
+    sync; echo wrote $word; done < /root/words; sleep 600`
+  const words = { path: '/root/words', content: Buffer.from('first\nsecond\n'), mode: 0o644 }
+  const spec = shop.spec(['sh', '-c', `sleep 2; ${script}`], { rootSizeMb: 256, files: [words] })
+  await driver.start(spec)
+  const filler = join(dir, 'filler')
+  const { bavail, bsize } = statfsSync(dir)
+  writeFileSync(filler, Buffer.alloc(bavail * bsize - 2 ** 20, 1))
+  await until(() => heard.length > 0)
+  assert.match(heard[0]?.message ?? '', /host's disk is full: the machine stands still/)
+  // Longer than a silent guest is waited for otherwise: what is under way with it waits as well.
+  const argv = ['echo', 'patient']
+  const asked = driver.exec(spec.id, { argv, timeoutMs: 60_000, outputBytesMax: 100 })
+  await systemClock.sleep(11_000)
+  assert.equal(heard.length, 1)
+  assert.equal(await driver.recover(spec.id), 'running')
+  assert.equal(shop.output(spec), '')
+  rmSync(filler)
+  await until(() => shop.output(spec) === 'wrote first\nwrote second')
+  assert.equal((await asked).stdout, 'patient\n')
+  await until(() => heard.length > 1)
+  assert.deepEqual(heard[1], { level: 'info', message: 'There is room: it goes on' })
+})
+
+test('any other trouble of the disk is told to the guest, which does not stand still', async (t) => {
+  const shop = await openWorkshop()
+  const [image, dir] = [join(shop.dir, 'ext4.img'), join(shop.dir, 'ext4')]
+  mkdirSync(dir)
+  await runOk('truncate', ['-s', '200M', image])
+  await runOk('mkfs.ext4', ['-q', '-F', image])
+  await runOk('mount', ['-o', 'loop,errors=remount-ro', image, dir])
+  const { source } = await shop.volume('disk')
+  const volume = join(dir, 'volume')
+  await runOk('cp', ['--sparse=always', source, volume])
+  const heard: MachineNews[] = []
+  const driver = openQemuDriver({
+    dir: join(shop.dir, 'driver'),
+    hostId: `broken-${process.pid}`,
+    kernelCacheDir,
+    onNews: (_, news) => void heard.push(news),
+    log: createLogger('test'),
+  })
+  t.after(() => cleanUp(driver, dir, shop))
+  const spec = shop.spec(['sleep', '600'], { mounts: [{ source: volume, path: '/data' }] })
+  await driver.start(spec)
+  const device = (await runOk('findmnt', ['-no', 'SOURCE', dir])).trim().slice('/dev/'.length)
+  writeFileSync(`/sys/fs/ext4/${device}/trigger_fs_error`, 'as of a broken disk')
+  const exec = async (script: string) => {
+    const argv = ['sh', '-c', script]
+    return (await driver.exec(spec.id, { argv, timeoutMs: 20_000, outputBytesMax: 1_000 })).stdout
+  }
+  assert.match(await exec('dd if=/dev/zero of=/data/file bs=1M count=1 conv=fsync 2>&1'), /rror/)
+  assert.equal(await exec('echo still here'), 'still here\n')
+  assert.deepEqual(heard, [])
+})
