@@ -11,14 +11,17 @@ interface Asked {
   Bindings: { incoming: IncomingMessage }
 }
 
-const requestTimeoutMs = 10_000
+const connectionMsMax = 10_000
 const headerBytesMax = 8 * 1024
 
 /**
  * MCH-96: what programs of a machine ask of `/.fly/api`, without a token, of their own machine and no other (MCH-44). Takes
  * the connections that PID 1 hands on.
  */
-export function machineApi(agent: () => Agent): (id: string, connection: Duplex) => void {
+export function machineApi(
+  agent: () => Agent,
+  { timeoutMs = connectionMsMax } = {},
+): (id: string, connection: Duplex) => void {
   const machines = new WeakMap<Duplex, string>()
   const routes = new Hono<Asked>()
   routes.post('/v1/apps/:app/machines/:id/suspend', async (context) => {
@@ -39,15 +42,14 @@ export function machineApi(agent: () => Agent): (id: string, connection: Duplex)
   })
   answerFaults(routes, (fields, message) => agent().log.error(fields, message))
   const answer = getRequestListener(routes.fetch)
-  const options = {
-    maxHeaderSize: headerBytesMax,
-    headersTimeout: requestTimeoutMs,
-    requestTimeout: requestTimeoutMs,
-    keepAliveTimeout: requestTimeoutMs,
-  }
+  const options = { maxHeaderSize: headerBytesMax }
   const server = createServer(options, (request, response) => void answer(request, response))
+  server.maxRequestsPerSocket = 1
   return (id, connection) => {
     machines.set(connection, id)
+    // A server's own limits of time are for those who come by a socket on which it listens.
+    const late = setTimeout(() => connection.destroy(), timeoutMs)
+    connection.once('close', () => clearTimeout(late))
     server.emit('connection', connection)
   }
 }

@@ -242,6 +242,23 @@ test('MCH-44: a machine suspends itself through its own socket, without a token,
   assert.equal((await get(host, other.id)).state, 'started')
 })
 
+test(
+  'MCH-44: a program that says nothing, or half of a wish, is hung up on',
+  { timeout: 5_000 },
+  async (t) => {
+    const host = await openTestHost(t)
+    const { id } = await createTestMachine(host)
+    const serve = machineApi(() => host.agent, { timeoutMs: 50 })
+    for (const words of ['', 'POST /v1/apps/web/mach', 'GET / HTTP/1.1\r\nhost: flaps\r\n\r\n']) {
+      const [ours, theirs] = duplexPair()
+      serve(id, theirs)
+      ours.write(words)
+      await text(ours)
+      assert.equal(theirs.destroyed, true)
+    }
+  },
+)
+
 test('the hour that a machine slept is not held against it: its checks have their grace anew', async (t) => {
   const app = createTcpServer().listen(0, '127.0.0.1')
   await once(app, 'listening')
