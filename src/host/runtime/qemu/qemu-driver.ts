@@ -29,7 +29,7 @@ import { probeVm, type ProbeVerdict } from './qemu-probe.ts'
 import { Qmp } from './qmp.ts'
 import { StartSlots } from './start-slots.ts'
 import { clearVm, killVmm } from './vm-clear.ts'
-import { readVmEnd, writeVmEnd, writeVmRecord, type VmRecord } from './vm-folder.ts'
+import { readVmEnd, writeGuestExit, writeVmEnd, writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
 import { spoofedFrames } from './vm-network.ts'
 import { VmPlace } from './vm-place.ts'
@@ -75,6 +75,13 @@ const stillTimeoutMs = limits.volumeSyncMsMax + limits.volumeFreezeMsMax + 10_00
 export function openQemuDriver(options: QemuDriverOptions): Driver {
   return new QemuDriver(options)
 }
+
+const killedNow = (): ExitRecord => ({
+  exitCode: 137,
+  signal: 9,
+  oomKilled: false,
+  at: systemClock.now(),
+})
 
 /** A guest may say anything of a disk of so many bytes. */
 function isUsageOf(bytes: number, { blockBytes, blocks, blocksFree, blocksAvailable }: DiskUsage) {
@@ -307,6 +314,8 @@ class QemuDriver implements Driver {
       // A guest that does not listen any more is ended as its owner wants it.
       const record = this.#place.record(id)
       if (signal === 'SIGKILL' && record && this.#place.state(id) === 'running') {
+        // Written before it comes: nobody shall take the end that was wanted for an accident of the monitor.
+        writeGuestExit(this.#place.folder(id), killedNow())
         await killVmm(this.#place, record.id, record)
         return true
       }
@@ -318,7 +327,7 @@ class QemuDriver implements Driver {
   #endSuspended(id: string): Promise<boolean> {
     return this.#locks.run(id, async () => {
       if (this.#place.state(id) !== 'suspended') return false
-      const end = { exitCode: 137, signal: 9, oomKilled: false, at: systemClock.now() }
+      const end = killedNow()
       writeVmEnd(this.#place.folder(id), end)
       await this.#clear(id, { keepRoot: true })
       this.#watch.tell(id, end)
@@ -528,8 +537,7 @@ class QemuDriver implements Driver {
       const error = killed ? { error: 'the machine was destroyed' } : {}
       const end = readVmEnd(this.#place.folder(id))
       await this.#forget(id, { keepRoot })
-      const at = systemClock.now()
-      this.#watch.tell(id, end ?? { exitCode: 137, signal: 9, oomKilled: false, at, ...error })
+      this.#watch.tell(id, end ?? { ...killedNow(), ...error })
     })
     if (this.#place.ids().every((id) => !this.#place.record(id))) {
       removeEmptyCgroups(this.#place.cgroups, this.#place.cgroupParent)

@@ -181,7 +181,8 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     await within(6_000, () => deaf)
     const end = driver.exited(id)
     await within(3_000, () => driver.signal(id, 'SIGKILL'))
-    assert.equal((await end).exitCode, 137)
+    const { exitCode, signal, error } = await end
+    assert.deepEqual([exitCode, signal, error], [137, 9, undefined])
     await driver.destroy(id)
   })
 })
