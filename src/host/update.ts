@@ -10,6 +10,7 @@ import { requireLease } from './leases.ts'
 import type { Halt } from './machine-life.ts'
 import type { MachineRecord } from './store/index.ts'
 import type { Caller } from './verbs.ts'
+import { keepVolume } from './volume-attach.ts'
 import { operate } from './work.ts'
 
 const up: readonly string[] = ['started', 'starting', 'restarting', 'updating']
@@ -93,11 +94,7 @@ function beginUpdate(
     : haltFor(record.config)
   const now = agent.clock.now()
   const instanceId = ulid(now)
-  const [mount] = record.config.mounts ?? []
-  const config: MachineConfig =
-    mount && input.config.mounts?.[0] && !input.config.mounts[0].volume
-      ? { ...input.config, mounts: [{ ...input.config.mounts[0], volume: mount.volume }] }
-      : input.config
+  const config = keepVolume(agent, record, input.config)
   return agent.store.transaction(() => {
     if (secrets) agent.store.secrets.put(record.app.id, secrets)
     agent.store.history.addVersion(record.id, instanceId, config, now)

@@ -36,7 +36,32 @@ export function attachVolume(
   if (volume.attached_machine_id !== null) throw attachedElsewhere(found)
   const attached = { attached_machine_id: machine, attached_alloc_id: machine }
   agent.store.volumes.save({ ...found, volume: { ...volume, ...attached } })
-  return mount.volume ? config : { ...config, mounts: [{ ...mount, volume: volume.id }] }
+  return withVolume(config, volume)
+}
+
+/** MCH-32: the config of an update mounts the volume that its machine has. */
+export function keepVolume(
+  agent: Agent,
+  { config: before }: MachineRecord,
+  config: MachineConfig,
+): MachineConfig {
+  const [mount] = before.mounts ?? []
+  if (!mount?.volume) return config
+  const name = agent.store.volumes.find(mount.volume)?.volume.name
+  return withVolume(config, { id: mount.volume, name })
+}
+
+/** The mount tells the volume's name: a client that copies the machine names the copy's volume after it (VOL-12). */
+function withVolume(
+  config: MachineConfig,
+  { id, name }: { id: string; name: string | undefined },
+): MachineConfig {
+  const mounts = config.mounts?.map((mount) => ({
+    ...mount,
+    volume: id,
+    ...(name === undefined ? {} : { name }),
+  }))
+  return mounts ? { ...config, mounts } : config
 }
 
 const attachedElsewhere = ({ volume }: VolumeRecord): Fault =>

@@ -242,6 +242,24 @@ test('VOL-1: of many machines that want one volume at once, one gets it; it star
   await assert.rejects(failed, /vol_2 is attached to machine/)
 })
 
+test('VOL-12: a mount tells the name of its volume, also one that was named by its id only', async (t) => {
+  const host = await openDiskHost(t)
+  await makeVolume(host, 'vol_1')
+  const mounts = [{ volume: 'vol_1', path: '/data', kept: true }]
+  const whole = [{ ...mounts[0], name: 'data' }]
+  const made = await createTestMachine(host, { mounts })
+  assert.deepEqual(made.config.mounts, whole)
+  const path = `/v1/machines/${made.id}`
+  for (const sent of [mounts, [{ name: 'another', path: '/data', kept: true }]]) {
+    const input = { config: { image: 'busybox', mounts: sent } }
+    const updated = await host.call('POST', path, { input })
+    assert.deepEqual(updated.config.mounts, whole)
+    const version = `instance_id=${updated.instance_id}`
+    await host.call('GET', `${path}/wait?state=started&timeout=5&${version}`)
+    assert.deepEqual((await host.call('GET', path)).config.mounts, whole)
+  }
+})
+
 test('a start waits for a volume that is being filled; one that cannot be fails it with the reason', async (t) => {
   const host = await openDiskHost(t)
   await makeNoted(host, 'vol_1')

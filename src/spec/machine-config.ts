@@ -106,6 +106,7 @@ export function isPlatformPath(path: string): boolean {
 
 export const mountSchema = z.looseObject({
   volume: optional(z.string()),
+  /** That of the volume, whatever was sent: VOL-12. */
   name: optional(z.string()),
   path: z
     .string()

@@ -3,7 +3,10 @@ import type { MachineConfig } from '#spec/machine-config.ts'
 import type { MachineRuntime } from '#spec/runtime.ts'
 import type { Life } from '../machine-life.ts'
 
-/** All that a host keeps of one machine. `config` is the JSON that came in, untouched (MCH-39). Times are milliseconds. */
+/**
+ * All that a host keeps of one machine. `config` is the JSON that came in, untouched (MCH-39) but for the id and name of the
+ * volume that it mounts. Times are milliseconds.
+ */
 export interface MachineRecord {
   id: string
   name: string
