@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
+import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import tls from 'node:tls'
@@ -211,6 +212,26 @@ describe('the edge, warm', () => {
       assert.equal(got.status, status)
       assert.equal(machine.requests, 1)
     }
+  })
+
+  test('a request is not sent again once its client has left', async () => {
+    const machine = await world.host.add('m-left', { app: 'left' })
+    await settled(world)
+    const host = 'left.hangar.localhost'
+    await eventually('a server', async () => (await get(world.settings, { host })).status === 200)
+    machine.requests = 0
+    const { http_port: port } = world.settings
+    const client = http.get({
+      host: '127.0.0.1',
+      port,
+      path: '/?status=0&ms=200',
+      headers: { host },
+    })
+    client.on('error', () => {}) // It leaves.
+    await eventually('the request at the machine', () => machine.requests === 1)
+    client.destroy()
+    await systemClock.sleep(800)
+    assert.equal(machine.requests, 1)
   })
 
   test('keeps to the hard limit by queueing', async () => {

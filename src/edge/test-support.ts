@@ -360,8 +360,9 @@ function appServer(machine: PaperMachine): http.Server {
         bytes,
       })
       setTimeout(() => {
-        answer.writeHead(status, { 'content-type': 'application/json' })
-        answer.end(body)
+        // An app that dies over a request.
+        if (status === 0) request.socket.destroy()
+        else answer.writeHead(status, { 'content-type': 'application/json' }).end(body)
       }, ms)
     })
   })

@@ -92,6 +92,8 @@ defaults base
   timeout http-keep-alive ${idleMs}
   timeout tunnel ${idleMs}
   timeout client-fin 30s
+  # Nobody waits for what a request that is sent again would do, and what ended the last machine may end the next.
+  option abortonclose
   timeout server-fin 30s
   errorfile 503 ${paths.brokenHttp}
 `
