@@ -78,14 +78,13 @@ async function bench(): Promise<void> {
   console.log(probe.note)
   await layNetwork()
   const network = await networkHere()
-  const kernel = await guestKernel({
-    cacheDir: kernelCacheDir,
-    initPath: join(built, 'guest/init'),
-  })
+  const initPath = join(built, 'guest/init')
+  const kernel = await guestKernel({ cacheDir: kernelCacheDir, initPath })
+  const tscKhz = Number(await runOk(initPath, ['--tsc-khz']))
   const spec: StartSpec = shop.spec(['httpd', '-f', '-p', String(port), '-h', '/etc'], {
     limits: { cpus: 1, cpuKind: 'performance', memoryMb },
   })
-  const shape = { accel: probe.accel ?? 'tcg', cpus: 1, memoryMb, disks: true, volumes: 0 }
+  const shape = { accel: probe.accel ?? 'tcg', cpus: 1, memoryMb, tscKhz, disks: true, volumes: 0 }
   const bare: BareParts = {
     dir: join(shop.dir, 'bare'),
     netnsPath: spec.netnsPath,

@@ -5,6 +5,7 @@
  *   init --listen PATH    in a container: speaks over a unix socket that it makes
  *   init --listen-fd N    the same over a listening socket that was handed down
  *   init --version        says what it is
+ *   init --tsc-khz        on a host: says how fast its processor counts
  */
 #include <dirent.h>
 #include <errno.h>
@@ -29,6 +30,7 @@
 #include "output.h"
 #include "root.h"
 #include "stream.h"
+#include "tsc.h"
 
 enum { VSOCK_PORT = 1024, PORT_WAIT_MS = 10000, LOOK_US = 2000 };
 
@@ -115,8 +117,12 @@ int main(int argc, char **argv) {
     printf("hangar init, guest protocol %d\n", PROTOCOL_VERSION);
     return 0;
   }
+  if (argc == 2 && strcmp(argv[1], "--tsc-khz") == 0) {
+    printf("%lu\n", tsc_khz());
+    return 0;
+  }
   if (argc != 3 && getpid() != 1) {
-    dprintf(2, "usage: init --listen PATH | init --listen-fd N | init --version; without arguments only as PID 1 of a VM\n");
+    dprintf(2, "usage: init --listen PATH | init --listen-fd N | init --version | init --tsc-khz; without arguments only as PID 1 of a VM\n");
     return 2;
   }
   umask(022);

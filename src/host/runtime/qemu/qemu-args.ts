@@ -14,8 +14,8 @@ interface Architecture {
 
 /**
  * What differs between processors. On x86 the smallest machine that boots: no PCI, no BIOS menu, no legacy timers. A guest
- * reboots by a triple fault, which ends QEMU. TCG takes hundreds of milliseconds to calibrate the TSC, and half of the
- * times fails: it is told. The `virt` machine of ARM has booted Debian's kernel by TCG, and no machine of ours yet.
+ * reboots by a triple fault, which ends QEMU. A kernel in TCG takes hundreds of milliseconds to find out how fast the TSC
+ * counts, and half of the times fails: it is told. It is the host's own, and its clock goes wrong with another's. The `virt` machine of ARM has booted Debian's kernel by TCG, and no machine of ours yet.
  */
 const architectures: Partial<Record<NodeJS.Architecture, Architecture>> = {
   x64: {
@@ -23,7 +23,7 @@ const architectures: Partial<Record<NodeJS.Architecture, Architecture>> = {
     machine: 'microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on',
     kernelWords: {
       kvm: 'console=ttyS0 8250.nr_uarts=1 reboot=t pci=off',
-      tcg: 'console=ttyS0 8250.nr_uarts=1 reboot=t pci=off tsc_early_khz=2000000 mitigations=off',
+      tcg: 'console=ttyS0 8250.nr_uarts=1 reboot=t pci=off mitigations=off',
     },
     cpu: { kvm: 'host', tcg: 'max' },
     disksBackwards: false,
@@ -57,6 +57,8 @@ export interface MachineShape {
   accel: Accel
   cpus: number
   memoryMb: number
+  /** How fast this host's processor counts, where that is known. */
+  tscKhz?: number | undefined
   /** Of the machine's link, when it has one. */
   nic?: { tap: string; mac: string }
   /** Without disks only PID 1 boots. */
@@ -85,6 +87,7 @@ function disk(name: string, fd: number, options: { readOnly: boolean }): string[
 /** The whole command line of a machine; with the same shape always the same words. */
 export function qemuArgs(shape: MachineShape, on = architecture()): string[] {
   const { machine, kernelWords, cpu } = on
+  const tsc = shape.accel === 'tcg' && shape.tscKhz ? ` tsc_early_khz=${shape.tscKhz}` : ''
   const { accel, cpus, memoryMb, nic } = shape
   const socket = (name: keyof typeof sockets) =>
     `socket,id=${name},path=${sockets[name]},server=on,wait=off`
@@ -105,7 +108,7 @@ export function qemuArgs(shape: MachineShape, on = architecture()): string[] {
     ['-nodefaults', '-no-user-config', '-nographic', '-no-reboot'],
     ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ['-kernel', `/proc/self/fd/${fds.kernel}`, '-initrd', `/proc/self/fd/${fds.initramfs}`],
-    ['-append', `${commonWords} ${kernelWords[accel]}`],
+    ['-append', `${commonWords} ${kernelWords[accel]}${tsc}`],
     ...(on.disksBackwards ? disks.toReversed() : disks),
     nic ? ['-netdev', network, '-device', `virtio-net-device,netdev=net,mac=${nic.mac}`] : [],
     ['-object', 'rng-builtin,id=rng', '-device', 'virtio-rng-device,rng=rng'],

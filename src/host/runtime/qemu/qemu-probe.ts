@@ -51,13 +51,12 @@ export async function probeVm(options: ProbeOptions): Promise<ProbeVerdict> {
   try {
     await clearOldProbes(options)
     const version = (await runOk(architecture().program, ['--version'])).split('\n')[0] ?? ''
-    const kernel = await guestKernel({
-      cacheDir: options.kernelCacheDir,
-      initPath: options.initPath ?? initBuilt,
-    })
+    const initPath = options.initPath ?? initBuilt
+    const kernel = await guestKernel({ cacheDir: options.kernelCacheDir, initPath })
+    const tscKhz = Number(await runOk(initPath, ['--tsc-khz'])) || undefined
     readableByVmms(kernel.elfPath)
     readableByVmms(kernel.initramfsPath)
-    return await choose(options, { kernel, version })
+    return await choose(options, { kernel, version, tscKhz })
   } catch (error) {
     return { note: `no VM can run here: ${messageOf(error)}` }
   }
@@ -65,15 +64,17 @@ export async function probeVm(options: ProbeOptions): Promise<ProbeVerdict> {
 
 interface Parts {
   kernel: GuestKernel
+  tscKhz: number | undefined
   version: string
 }
 
 /** With KVM a guest has the processor as it is, and its memory is of no use on another. */
 const processorOf = (accel: Accel) => (accel === 'kvm' ? `kvm on ${processorModel()}` : accel)
 
-const makersOf = ({ kernel, version }: Parts, accel: Accel): VmMakers => ({
+const makersOf = ({ kernel, tscKhz, version }: Parts, accel: Accel): VmMakers => ({
   accel,
   kernel,
+  tscKhz,
   text: `${version}, kernel ${kernel.release} ${kernel.packageDigest.slice(0, 16)}, ${processorOf(accel)}, guest protocol ${protocolVersion}`,
 })
 
@@ -168,7 +169,7 @@ function probeRecord(place: VmPlace, makers: VmMakers): VmRecord {
     kernelPath: makers.kernel.elfPath,
     initramfsPath: makers.kernel.initramfsPath,
     makers: makers.text,
-    args: qemuArgs(shape),
+    args: qemuArgs({ ...shape, tscKhz: makers.tscKhz }),
     volumes: [],
     cpus: 1,
     cpuKind: 'performance',

@@ -22,6 +22,8 @@ import type { VmSessions } from './vm-sessions.ts'
 export interface VmMakers {
   accel: Accel
   kernel: GuestKernel
+  /** Of this host's processor, where it has such a counter. */
+  tscKhz: number | undefined
   /** Names kernel, QEMU, accelerator and protocol: what a snapshot depends on. Its PID 1 is in its memory, whatever is built since. */
   text: string
 }
@@ -134,6 +136,7 @@ function shapeOf({ spec, makers }: VmStart, network: VmNetwork | undefined) {
     accel: makers.accel,
     cpus: Math.max(1, Math.min(Math.ceil(spec.limits.cpus), most)),
     memoryMb: spec.limits.memoryMb,
+    tscKhz: makers.tscKhz,
     disks: true,
     volumes: spec.mounts.length,
     ...(network ? { nic: { tap, mac: network.mac } } : {}),

@@ -136,6 +136,17 @@ describe('qemu driver', { concurrency: 1 }, () => {
     }
   })
 
+  test("a guest's clock runs as fast as the host's", async () => {
+    const spec = await started('sleep 600')
+    const uptimeMs = async () => 1000 * Number((await exec(spec, 'cat /proc/uptime')).split(' ')[0])
+    await exec(spec, 'true') // The first one takes its time.
+    const [guest, here] = [await uptimeMs(), performance.now()]
+    await systemClock.sleep(4_000)
+    const passed = { guest: (await uptimeMs()) - guest, here: performance.now() - here }
+    assert.ok(Math.abs(passed.guest - passed.here) < 500, JSON.stringify(passed))
+    await driver.destroy(spec.id)
+  })
+
   test('a kernel that panics is an end with its words', async () => {
     const spec = await started('sleep 600')
     await exec(spec, 'echo c > /proc/sysrq-trigger').catch(() => {})
@@ -201,7 +212,7 @@ describe('qemu driver', { concurrency: 1 }, () => {
     symlinkSync(join(kernelCacheDir, 'kernel'), join(cache, 'kernel'))
     const initPath = join(shop.dir, 'init')
     const init = readFileSync(resolve(kernelCacheDir, '../guest/init'))
-    writeFileSync(initPath, Buffer.concat([init, Buffer.from('newer')]))
+    writeFileSync(initPath, Buffer.concat([init, Buffer.from('newer')]), { mode: 0o755 })
     const spec = await started('sleep 600')
     const before = await exec(spec, 'cat /proc/sys/kernel/random/boot_id')
     await driver.suspend(spec.id)
