@@ -71,7 +71,7 @@ test('a guest boots once, and again for another PID 1 or another QEMU', async (t
 
   const initPath = join(dir, 'init')
   const init = readFileSync(resolve(kernelCacheDir, '../guest/init'))
-  writeFileSync(initPath, Buffer.concat([init, Buffer.from('newer')]))
+  writeFileSync(initPath, Buffer.concat([init, Buffer.from('newer')]), { mode: 0o755 })
   assert.ok(await bootedBy({ initPath }))
   assert.ok(await bootedBy(), 'the first again: only the last verdict is kept')
 

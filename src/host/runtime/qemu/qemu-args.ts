@@ -57,8 +57,8 @@ export interface MachineShape {
   accel: Accel
   cpus: number
   memoryMb: number
-  /** How fast this host's processor counts, where that is known. */
-  tscKhz?: number | undefined
+  /** How fast this host's processor counts: a kernel in TCG on x86 is told. */
+  tscKhz?: number
   /** Of the machine's link, when it has one. */
   nic?: { tap: string; mac: string }
   /** Without disks only PID 1 boots. */

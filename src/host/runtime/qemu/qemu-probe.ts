@@ -39,6 +39,7 @@ export interface ProbeVerdict {
 
 /** A busy host must not be taken for one without KVM: that KVM works at all is known sooner (`kvm-trial.ts`). */
 const bootTimeoutMs: Record<Accel, number> = { kvm: 30_000, tcg: 60_000 }
+const tscKhzGuess = 2_000_000
 const probeId = 'probe'
 const initBuilt = resolve(import.meta.dirname, '../../../../build/guest/init')
 const slow = 'emulated by QEMU (TCG), several times slower than a processor'
@@ -53,7 +54,7 @@ export async function probeVm(options: ProbeOptions): Promise<ProbeVerdict> {
     const version = (await runOk(architecture().program, ['--version'])).split('\n')[0] ?? ''
     const initPath = options.initPath ?? initBuilt
     const kernel = await guestKernel({ cacheDir: options.kernelCacheDir, initPath })
-    const tscKhz = Number(await runOk(initPath, ['--tsc-khz'])) || undefined
+    const tscKhz = await measureTscKhz(initPath)
     readableByVmms(kernel.elfPath)
     readableByVmms(kernel.initramfsPath)
     return await choose(options, { kernel, version, tscKhz })
@@ -62,9 +63,15 @@ export async function probeVm(options: ProbeOptions): Promise<ProbeVerdict> {
   }
 }
 
+/** PID 1 measures it where it may be run here; a kernel that is told nothing may hang, and does better with a guess. */
+async function measureTscKhz(initPath: string): Promise<number> {
+  const measured = await runOk(initPath, ['--tsc-khz']).catch(() => '')
+  return Number(measured) || tscKhzGuess
+}
+
 interface Parts {
   kernel: GuestKernel
-  tscKhz: number | undefined
+  tscKhz: number
   version: string
 }
 
