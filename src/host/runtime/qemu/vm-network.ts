@@ -50,9 +50,14 @@ async function ipJson(netnsPath: string, ...args: string[]): Promise<unknown> {
 
 /** Undefined for a namespace without a link: a machine without a network. */
 export async function readLink(netnsPath: string): Promise<VmLink | undefined> {
-  const links = linkSchema.parse(await ipJson(netnsPath, 'address', 'show'))
-  const named = (name: string) => links.find(({ ifname }) => ifname === name)
-  const found = named(link)
+  // What a link is called besides its name is told of links only, its addresses of addresses only: one line each.
+  const input = 'address show\nlink show\n'
+  const told = await runOk('ip', ['-n', basename(netnsPath), '-j', '-batch', '-'], { input })
+  const [addressed = [], links = []] = told
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => linkSchema.parse(JSON.parse(line)))
+  const found = addressed.find(({ ifname }) => ifname === link)
   if (!found?.address) return undefined
   return {
     index: found.ifindex ?? 0,
@@ -61,7 +66,7 @@ export async function readLink(netnsPath: string): Promise<VmLink | undefined> {
     addresses: (found.addr_info ?? []).flatMap(({ local, prefixlen }) =>
       local === undefined ? [] : [`${local}/${prefixlen}`],
     ),
-    joined: named(tap)?.ifalias,
+    joined: links.find(({ ifname }) => ifname === tap)?.ifalias,
   }
 }
 

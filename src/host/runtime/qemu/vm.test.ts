@@ -329,9 +329,13 @@ describe('qemu driver', { concurrency: 1 }, () => {
         'ip addr add 198.18.77.9/32 dev eth0; ping -c 1 -W 1 -I 198.18.77.9 198.18.77.1',
       )
       assert.ok(((await driver.spoofed?.(spec.id)) ?? 0) > before)
+      const tapNow = async () =>
+        (await ip('-n', name, '-o', 'link', 'show', 'tap0')).stdout.split(':')[0]
+      const tapBefore = await tapNow()
       await driver.suspend(spec.id)
       await driver.resume(spec.id)
       assert.equal(await page(), 'hello\n')
+      assert.equal(await tapNow(), tapBefore, 'a resume finds its network as it was')
       await driver.destroy(spec.id)
       // The namespace has its link back: a container that starts there next is reached.
       await assert.rejects(fetch('http://198.18.77.2:8080/'), (error: Error) => {
