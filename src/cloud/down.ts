@@ -21,6 +21,7 @@ import { homeLock, requireRoot } from './up.ts'
 
 // A machine may take up to five minutes to stop (its kill_timeout).
 const machinesStopTimeoutMs = 330_000
+const dieTimeoutMs = 5_000
 
 /**
  * Stops the cloud of this home and keeps its data: the supervisor first, so that nothing is started again; machines
@@ -131,11 +132,16 @@ async function stopMachinesOf(world: World, place: Place): Promise<boolean> {
     body: {},
     timeoutMs: machinesStopTimeoutMs,
   })
-  const left = strayMachines(place)
-  if (left.length > 0) {
-    throw new Fault('native_failed', `processes still run for it: ${left.join(', ')}`)
+  // What was killed may take a moment to die.
+  const until = systemClock.now() + dieTimeoutMs
+  for (;;) {
+    const left = strayMachines(place)
+    if (left.length === 0) return true
+    if (systemClock.now() > until) {
+      throw new Fault('native_failed', `processes still run for it: ${left.join(', ')}`)
+    }
+    await systemClock.sleep(50)
   }
-  return true
 }
 
 async function startForStop(world: World, place: Place): Promise<void> {

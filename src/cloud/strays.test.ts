@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { isMachineOf, strayMachines } from './strays.ts'
+import { systemClock } from '#core/clock.ts'
+import { isMachineOf, runsInGroup, strayMachines } from './strays.ts'
 
 test('a process of a machine is known by its group, and none of another host', () => {
   const cases: [string, boolean][] = [
@@ -21,4 +25,24 @@ test('a process of a machine is known by its group, and none of another host', (
 
 test('nobody is a machine of a host that is none', () => {
   assert.deepEqual(strayMachines({ id: `nowhere-${process.pid}` }), [])
+})
+
+test('a process that is dead and not yet asked about is no machine', async () => {
+  const child = spawn('sh', ['-c', 'sh -c "exit 0" & echo $!; exec sleep 60'])
+  try {
+    const [said] = (await once(child.stdout, 'data')) as [Buffer]
+    const pid = Number(said.toString())
+    const state = () => /State:\s+(\w)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+    while (state() !== 'Z') await systemClock.sleep(5)
+    assert.equal(
+      runsInGroup(pid, () => true),
+      false,
+    )
+    assert.equal(
+      runsInGroup(process.pid, () => true),
+      true,
+    )
+  } finally {
+    child.kill('SIGKILL')
+  }
 })

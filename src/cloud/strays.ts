@@ -7,13 +7,19 @@ import type { Place } from './state.ts'
  */
 export function strayMachines(place: Pick<Place, 'id'>): number[] {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
-  return pids.map(Number).filter((pid) => {
-    try {
-      return isMachineOf(place.id, readFileSync(`/proc/${pid}/cgroup`, 'utf8'))
-    } catch {
-      return false // It ended while we looked.
-    }
-  })
+  return pids
+    .map(Number)
+    .filter((pid) => runsInGroup(pid, (groups) => isMachineOf(place.id, groups)))
+}
+
+/** One that is dead keeps its group until somebody asks how it ended, and has no words any more. */
+export function runsInGroup(pid: number, wanted: (groups: string) => boolean): boolean {
+  try {
+    if (!wanted(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))) return false
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8') !== ''
+  } catch {
+    return false // It ended while we looked.
+  }
 }
 
 /** cgroups(7): `id:controllers:path` in each line. The groups of a host are the parents of those of its machines. */
