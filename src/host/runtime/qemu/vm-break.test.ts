@@ -3,7 +3,7 @@ import { existsSync, openSync, readFileSync, renameSync, writeFileSync, writeSyn
 import { join, resolve } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
-import { isFault } from '#core/fault.ts'
+import { isFault, messageOf } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import { isAlive, signalProcess } from '#sys/process.ts'
 import type { Driver } from '../driver.ts'
@@ -139,8 +139,12 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     assert.ok(vmm)
     signalProcess(vmm, 'SIGSTOP')
     const suspended = assert.rejects(driver.suspend(id), (error) => {
-      assert.ok(isFault(error, 'native_failed'))
-      assert.match(error.message, /was not suspended: (.*is being destroyed|the VMM closed)/)
+      assert.ok(isFault(error), messageOf(error))
+      // On a busy machine the destruction may come before the suspend has begun.
+      assert.match(
+        error.message,
+        /was not suspended: (.*is being destroyed|the VMM closed)|is not running/,
+      )
       return true
     })
     const end = driver.exited(id)
