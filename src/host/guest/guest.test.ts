@@ -302,7 +302,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
   })
 
   test('processes with their listening sockets, and numbers of the machine', async () => {
-    const heard = await start(['httpd', '-f', '-p', '38080'])
+    const heard = await start(['httpd', '-f', '-p', '18080'])
     let listed = await heard.guest.ps()
     for (let i = 0; i < 50 && !listed.some((row) => row.listen_sockets.length > 0); i++) {
       await systemClock.sleep(20)
@@ -310,9 +310,9 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     }
     assert.equal(listed[0]?.pid, 1)
     const server = listed.find((row) => row.pid === heard.pid)
-    assert.equal(server?.command, 'httpd -f -p 38080')
+    assert.equal(server?.command, 'httpd -f -p 18080')
     assert.equal(server.directory, '/')
-    assert.match(server.listen_sockets[0]?.address ?? '', /^(0\.0\.0\.0|\[::\]):38080$/)
+    assert.match(server.listen_sockets[0]?.address ?? '', /^(0\.0\.0\.0|\[::\]):18080$/)
     const stats = await heard.guest.stats()
     assert.ok(stats.memoryTotalBytes > stats.memoryAvailableBytes && stats.processes >= 2)
   })
