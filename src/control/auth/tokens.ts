@@ -23,13 +23,16 @@ export async function createToken(
     email: string
     scope: TokenScope
     lifeMs?: number
+    /** The end of whoever allowed it: it ends no later, not by a millisecond. */
+    notAfter?: Date
     madeBy?: string | null
   },
 ): Promise<TokenInfo & { secret: string }> {
   const { name, email, scope, lifeMs = defaultTokenLifeMs, madeBy = null } = options
   const id = newTokenId()
   const secret = newTokenSecret()
-  const expiresAt = new Date(ctx.clock.now() + lifeMs)
+  const latest = options.notAfter?.getTime() ?? Infinity
+  const expiresAt = new Date(Math.min(ctx.clock.now() + lifeMs, latest))
   await ctx.db
     .insertInto('tokens')
     .values({
@@ -60,7 +63,8 @@ export async function mintToken(
   const lifeMs = lifeUnder(ctx, caller, options.lifeMs ?? defaultTokenLifeMs)
   return ctx.db.transaction().execute(async (db) => {
     await holdMaker(db, caller.tokenId)
-    const made = { name, email: caller.email, scope, lifeMs, madeBy: caller.tokenId }
+    const notAfter = caller.expiresAt
+    const made = { name, email: caller.email, scope, lifeMs, notAfter, madeBy: caller.tokenId }
     return createToken({ db, clock: ctx.clock }, made)
   })
 }
