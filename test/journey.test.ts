@@ -67,7 +67,6 @@ test(
 test('a shell in a container, which stays awake for as long', slow, async () => {
   const [tiny] = await machines('tiny')
   assert.ok(tiny)
-  await cloud.hangar(['m', 'start', tiny.id, '-a', 'tiny'])
   await walkInShell(cloud, { app: 'tiny', machine: tiny.id, busybox: '/busybox' })
 })
 

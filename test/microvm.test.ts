@@ -143,7 +143,6 @@ async function inside(command: string): Promise<string> {
 
 test('a shell in a VM, which stays awake for as long', slow, async () => {
   const { id } = await machine()
-  await cloud.hangar(['m', 'start', id, '-a', 'micro'])
   await walkInShell(cloud, { app: 'micro', machine: id, busybox: '/bin/busybox' })
 })
 

@@ -47,16 +47,44 @@ function openTerminal(cloud: TestCloud, args: readonly string[]) {
   }
 }
 
+/** Until the shell is there, a machine that was woken for it may fall asleep again: it is woken and asked once more. */
+function openShell(
+  cloud: TestCloud,
+  { app, machine, busybox }: { app: string; machine: string; busybox: string },
+) {
+  return eventually(
+    'a shell is open',
+    async () => {
+      await cloud.hangar(['m', 'start', machine, '-a', app])
+      const shell = openTerminal(cloud, [
+        'm',
+        'exec',
+        '-a',
+        app,
+        '-it',
+        machine,
+        '--',
+        busybox,
+        'sh',
+      ])
+      shell.type(`${busybox} stty size; echo "$TERM ho""me $HOME"\n`)
+      const [, size] = await shell.shows(/(33 99\r\nvt100 home \/root)|cannot run a command/)
+      if (size !== undefined) return shell
+      shell.close()
+      return undefined
+    },
+    3 * patienceMs,
+  )
+}
+
 /** One walk through a shell in a machine whose busybox is at `busybox`; the edge lets its app sleep while nobody asks for anything. */
 export async function walkInShell(
   cloud: TestCloud,
   { app, machine, busybox }: { app: string; machine: string; busybox: string },
 ): Promise<void> {
   const inside = ['m', 'exec', '-a', app]
-  const shell = openTerminal(cloud, [...inside, '-it', machine, '--', busybox, 'sh'])
+  const shell = await openShell(cloud, { app, machine, busybox })
   try {
-    shell.type(`${busybox} stty size; echo "$TERM ho""me $HOME"\n`)
-    await shell.shows(/33 99\r\nvt100 home \/root/)
     await shell.resize(40, 120)
     shell.type(`${busybox} stty size\n`)
     await shell.shows(/40 120/)
