@@ -196,25 +196,28 @@ export class Guest {
     }
   }
 
-  /** Opens a program inside, for a terminal or a pipe. */
+  /**
+   * Opens a program inside, for a terminal or a pipe. With `timeoutMs` it is given up some time after: the guest is asked to
+   * keep the time, and need not be one that does.
+   */
   open(request: Omit<GuestOpen, 'credit'>): GuestProcess {
-    return this.#streams.open(request)
+    const process = this.#streams.open(request)
+    if (request.timeoutMs === undefined) return process
+    const late = setTimeout(() => process.close(), request.timeoutMs + graceMs)
+    const over = () => clearTimeout(late)
+    process.exited.then(over, over)
+    return process
   }
 
   async exec(request: GuestExecRequest): Promise<GuestExecResult> {
     const { stdin, outputBytesMax, ...rest } = request
     const process = this.open({ kind: 'program', ...rest })
-    const timer = setTimeout(() => process.close(), request.timeoutMs + graceMs)
     const stdout = collect(process.stdout, outputBytesMax)
     const stderr = collect(process.stderr, outputBytesMax)
     process.stdin.end(stdin)
-    try {
-      const { exitCode, signal, timedOut } = await process.exited
-      await Promise.all([stdout.ended, stderr.ended])
-      return { exitCode, signal, timedOut, stdout: stdout.text(), stderr: stderr.text() }
-    } finally {
-      clearTimeout(timer)
-    }
+    const { exitCode, signal, timedOut } = await process.exited
+    await Promise.all([stdout.ended, stderr.ended])
+    return { exitCode, signal, timedOut, stdout: stdout.text(), stderr: stderr.text() }
   }
 
   /** PID 1 first. */
@@ -251,7 +254,6 @@ export class Guest {
   copyOut(path: string, options: { timeoutMs?: number } = {}): Readable {
     const { timeoutMs = askTimeoutMs } = options
     const process = this.open({ kind: 'copyOut', path, timeoutMs })
-    const timer = setTimeout(() => process.close(), timeoutMs + graceMs)
     const complaint = collect(process.stderr, 4096)
     process.stdin.end()
     const out = new PassThrough()
@@ -265,9 +267,7 @@ export class Guest {
       if (exit.exitCode === 0) return void out.end()
       throw this.#failed(path, complaint.text())
     }
-    finish()
-      .catch((error: unknown) => out.destroy(error as Error))
-      .finally(() => clearTimeout(timer))
+    finish().catch((error: unknown) => out.destroy(error as Error))
     out.on('close', () => process.close())
     return out
   }
@@ -422,16 +422,13 @@ export class Guest {
   }
 
   async #errand(request: Omit<GuestOpen, 'credit'>, input?: Readable | Buffer): Promise<string> {
-    const { timeoutMs = askTimeoutMs, ...rest } = request
-    const process = this.open({ timeoutMs, ...rest })
-    // The guest is asked to keep the time, and need not be one that does.
-    const timer = setTimeout(() => process.close(), timeoutMs + graceMs)
+    const process = this.open({ ...request, timeoutMs: request.timeoutMs ?? askTimeoutMs })
     const stdout = collect(process.stdout, answerBytesMax)
     const stderr = collect(process.stderr, 4096)
     if (input instanceof Buffer || input === undefined) process.stdin.end(input)
     // A source that breaks must not leave half a file: the errand is given up with it.
     else pipeline(input, process.stdin).catch(() => process.close())
-    const exit = await process.exited.finally(() => clearTimeout(timer))
+    const exit = await process.exited
     await Promise.all([stdout.ended, stderr.ended])
     if (exit.timedOut) throw this.#failed(request.path ?? request.kind, 'it took too long')
     if (exit.exitCode !== 0) throw this.#failed(request.path ?? request.kind, stderr.text())
