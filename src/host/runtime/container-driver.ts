@@ -20,7 +20,7 @@ import type {
   StartSpec,
 } from './driver.ts'
 import { ExitWatch } from './exit-watch.ts'
-import { openInGuest } from './guest-program.ts'
+import { execInGuest, openInGuest } from './guest-program.ts'
 import { dialGuest } from './guest-socket.ts'
 import { IdLocks } from './id-locks.ts'
 import { MachineChannel } from './machine-channel.ts'
@@ -282,9 +282,7 @@ class ContainerDriver implements Driver {
   }
 
   async exec(id: string, request: ExecRequest): Promise<ExecResult> {
-    const guest = await this.#guest(id)
-    // As root: with root's home, not that of the machine's own user.
-    return guest.exec({ ...request, env: { HOME: '/root', ...request.env } })
+    return execInGuest(await this.#guest(id), request)
   }
 
   async openProgram(id: string, request: ProgramRequest): Promise<Program> {

@@ -20,7 +20,7 @@ import type {
   StartSpec,
 } from '../driver.ts'
 import { ExitWatch } from '../exit-watch.ts'
-import { openInGuest } from '../guest-program.ts'
+import { execInGuest, openInGuest } from '../guest-program.ts'
 import { IdLocks } from '../id-locks.ts'
 import { discard, emptyTrash, keepOnly } from '../machine-folder.ts'
 import { DiskWatch, type MachineNews } from './disk-watch.ts'
@@ -336,9 +336,7 @@ class QemuDriver implements Driver {
   }
 
   async exec(id: string, request: ExecRequest): Promise<ExecResult> {
-    const { guest } = await this.#session(id)
-    const env = { HOME: '/root', ...request.env }
-    return guest.exec({ ...request, env, user: '' })
+    return execInGuest((await this.#session(id)).guest, request)
   }
 
   async openProgram(id: string, request: ProgramRequest): Promise<Program> {
