@@ -24,10 +24,11 @@ const shortLived = new Set([
 ])
 export const isShortLived = (machine: Machine): boolean => shortLived.has(processGroupOf(machine))
 
-/** `repository:tag`. */
+/** A name that `deploy --image` takes as it is: `127.0.0.1:5000/web:deployment-01J`, `library/redis:7`. */
 export function imageOf(machine: Machine): string {
-  const { repository, tag } = machine.image_ref
-  return tag ? `${repository}:${tag}` : repository
+  const { registry, repository, tag } = machine.image_ref
+  const name = registry === 'docker.io' ? repository : `${registry}/${repository}`
+  return tag ? `${name}:${tag}` : name
 }
 
 /** `shared-cpu-1x`, or an empty text when the config names no guest. */

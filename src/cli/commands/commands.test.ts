@@ -135,6 +135,7 @@ test('status of an app: fields, machines, and what deploy does not manage', asyn
   t.after(api.close)
   const { out } = await hangar(['status', '-a', 'demo'], { api })
   assert.match(out, /^App\n {2}Name {5}= demo\n {2}Owner {4}= personal\n/)
+  assert.match(out, /Image {4}= 127.0.0.1:4285\/demo:deployment-1$/m)
   assert.match(out, /URL {6}= http:\/\/demo.hangar.localhost:8080/)
   assert.match(out, /PROCESS {2}ID {2}VERSION {2}REGION {2}STATE {4}ROLE {2}CHECKS/)
   assert.match(out, /^app {6}bb {2}3 .* started .* 1 total, 1 passing/m)
