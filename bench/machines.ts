@@ -243,7 +243,7 @@ const cloud = await startTestCloud({ name: 'bench', images: Object.values(images
 const dir = mkdtempSync('/tmp/hangar-bench-work-')
 try {
   const probe = { cgroups: findCgroups(), cgroupParent: '/hangar-bench' }
-  const { runtime, note } = await chooseRuntime(probe)
+  const { found: runtime, note } = await chooseRuntime(probe)
   if (!runtime) throw new Error(note)
   console.log(`OCI runtime: ${runtime}`)
   await benchCreate(cloud, runtime, dir)

@@ -7,7 +7,7 @@ import type { Logger } from '#sys/log.ts'
 import { killAll, removeEmptyCgroups, setFrozen, useOf } from './cgroup.ts'
 import { clearContainer } from './container-clear.ts'
 import { ContainerPlace } from './container-place.ts'
-import { chooseRuntime, type RuntimeChoice } from './container-probe.ts'
+import { chooseRuntime } from './container-probe.ts'
 import { startContainer } from './container-start.ts'
 import type {
   Driver,
@@ -20,6 +20,7 @@ import type {
   StartSpec,
 } from './driver.ts'
 import { ExitWatch } from './exit-watch.ts'
+import { Finding } from './finding.ts'
 import { execInGuest, openInGuest } from './guest-program.ts'
 import { dialGuest } from './guest-socket.ts'
 import { IdLocks } from './id-locks.ts'
@@ -80,12 +81,12 @@ class ContainerDriver implements Driver {
   } as const
   readonly #log: Logger
   readonly #place: ContainerPlace
+  readonly #runtime: Finding<string>
   readonly #locks = new IdLocks()
   readonly #watch: ExitWatch
   readonly #keepImages: () => readonly string[]
   readonly #onApi: OnApi | undefined
   readonly #channels = new Map<string, Promise<MachineChannel>>()
-  #choice: Promise<RuntimeChoice> | undefined
   #starting = 0
   #closed = false
 
@@ -94,6 +95,7 @@ class ContainerDriver implements Driver {
     this.#keepImages = options.keepImages ?? (() => [])
     this.#onApi = options.onApi
     this.#place = new ContainerPlace(options)
+    this.#runtime = new Finding(() => chooseRuntime(this.#place))
     emptyTrash(this.#place.folders)
     this.#watch = new ExitWatch({
       mayHaveEnded: (id) => !this.#place.running(id),
@@ -103,23 +105,12 @@ class ContainerDriver implements Driver {
   }
 
   async probe() {
-    const before = this.#choice
-    const failed = before && !(await before).runtime
-    // What mends it may be done while we run.
-    if (failed && this.#choice === before) this.#choice = undefined
-    const choice = await this.#chooseRuntime()
-    return { ok: choice.runtime !== undefined, note: choice.note }
-  }
-
-  #chooseRuntime(): Promise<RuntimeChoice> {
-    const { cgroups, cgroupParent } = this.#place
-    this.#choice ??= chooseRuntime({ cgroups, cgroupParent })
-    return this.#choice
+    const { found, note } = await this.#runtime.again()
+    return { ok: found !== undefined, note }
   }
 
   async start(spec: StartSpec, netReady: Promise<unknown> = Promise.resolve()): Promise<void> {
-    const { runtime, note } = await this.#chooseRuntime()
-    if (!runtime) throw new Fault('native_failed', note)
+    const runtime = await this.#runtime.need()
     await this.#locks.run(spec.id, async () => {
       this.#starting++
       try {

@@ -5,14 +5,9 @@ import { messageOf } from '#core/fault.ts'
 import { run } from '#sys/process.ts'
 import { initPath, initSource, ociConfig } from './bundle.ts'
 import { countsSwap, removeCgroup, type CgroupTree } from './cgroup.ts'
+import type { Found } from './finding.ts'
 
 const candidates = ['crun', 'runc'] as const
-
-export interface RuntimeChoice {
-  /** Absolute path of the OCI runtime, or undefined when none works. */
-  runtime: string | undefined
-  note: string
-}
 
 function findProgram(name: string): string | undefined {
   const folders = (process.env['PATH'] ?? '').split(':').concat('/usr/sbin', '/usr/bin', '/sbin')
@@ -74,14 +69,13 @@ const wall =
 const hybridAdvice =
   'to use it: mkdir -p /sys/fs/cgroup/hugetlb && mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb'
 
-/** The OCI runtime that really runs a container here, crun before runc: it starts in half the time. */
+/** The absolute path of the OCI runtime that really runs a container here, crun before runc: it starts in half the time. */
 export async function chooseRuntime(options: {
   cgroups: CgroupTree
   cgroupParent: string
-}): Promise<RuntimeChoice> {
+}): Promise<Found<string>> {
   if (!existsSync(initSource)) {
-    const note = 'containers cannot run: PID 1 of machines is not built; run scripts/setup'
-    return { runtime: undefined, note }
+    return { note: 'containers cannot run: PID 1 of machines is not built; run scripts/setup' }
   }
   const refusals: string[] = []
   for (const name of candidates) {
@@ -90,10 +84,10 @@ export async function chooseRuntime(options: {
     if (refusal === undefined) {
       const why = refusals.length > 0 ? ` (${refusals.join('; ')})` : ''
       const note = `containers by ${name}, cgroup v${options.cgroups.version}${why}; ${wall}`
-      return { runtime, note }
+      return { found: runtime, note }
     }
     const mend = refusal.includes('hybrid mode') ? `; ${hybridAdvice}` : ''
     refusals.push(`${name} does not work here: ${refusal}${mend}`)
   }
-  return { runtime: undefined, note: `containers cannot run: ${refusals.join('; ')}` }
+  return { note: `containers cannot run: ${refusals.join('; ')}` }
 }

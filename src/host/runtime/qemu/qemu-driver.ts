@@ -20,12 +20,13 @@ import type {
   StartSpec,
 } from '../driver.ts'
 import { ExitWatch } from '../exit-watch.ts'
+import { Finding } from '../finding.ts'
 import { execInGuest, openInGuest } from '../guest-program.ts'
 import { IdLocks } from '../id-locks.ts'
 import { discard, emptyTrash, keepOnly } from '../machine-folder.ts'
 import { DiskWatch, type MachineNews } from './disk-watch.ts'
 import type { Accel } from './qemu-args.ts'
-import { probeVm, type ProbeVerdict } from './qemu-probe.ts'
+import { probeVm } from './qemu-probe.ts'
 import { Qmp } from './qmp.ts'
 import { StartSlots } from './start-slots.ts'
 import { clearVm, killVmm } from './vm-clear.ts'
@@ -101,18 +102,19 @@ class QemuDriver implements Driver {
   readonly #log: Logger
   readonly #place: VmPlace
   readonly #sessions: VmSessions
+  readonly #makers: Finding<VmMakers>
   readonly #locks = new IdLocks()
   /** Ends what holds a machine's lock. */
   readonly #breakers = new Map<string, AbortController>()
   readonly #watch: ExitWatch
   readonly #diskWatch: DiskWatch
-  #verdict: Promise<ProbeVerdict> | undefined
   #slots: StartSlots | undefined
 
   constructor(options: QemuDriverOptions) {
     this.#options = options
     this.#log = options.log
     this.#place = new VmPlace(options)
+    this.#makers = new Finding(() => probeVm(options))
     this.#sessions = new VmSessions(this.#place, {
       log: options.log,
       onOver: (id) => this.#watch.look(id),
@@ -133,27 +135,12 @@ class QemuDriver implements Driver {
   }
 
   async probe() {
-    const before = this.#verdict
-    const failed = before && !(await before).makers
-    // What mends it may be done while we run.
-    if (failed && this.#verdict === before) this.#verdict = undefined
-    const { makers, note } = await this.#findOut()
-    return { ok: makers !== undefined, note, ...(makers ? { accel: makers.accel } : {}) }
-  }
-
-  #findOut(): Promise<ProbeVerdict> {
-    this.#verdict ??= probeVm(this.#options)
-    return this.#verdict
-  }
-
-  async #makers(): Promise<VmMakers> {
-    const { makers, note } = await this.#findOut()
-    if (!makers) throw new Fault('native_failed', note)
-    return makers
+    const { found, note } = await this.#makers.again()
+    return { ok: found !== undefined, note, ...(found ? { accel: found.accel } : {}) }
   }
 
   async start(spec: StartSpec, netReady: Promise<unknown> = Promise.resolve()): Promise<void> {
-    const makers = await this.#makers()
+    const makers = await this.#makers.need()
     const most = this.#options.startsAtOnceMax ?? cpus().length * (makers.accel === 'kvm' ? 4 : 1)
     this.#slots ??= new StartSlots(most)
     const slots = this.#slots
@@ -235,7 +222,7 @@ class QemuDriver implements Driver {
   async #recoverSuspended(id: string): Promise<'running' | undefined> {
     const record = this.#place.record(id)
     // Without knowing what would resume it nothing can be said of a snapshot, and none is lost.
-    const makers = await this.#makers()
+    const makers = await this.#makers.need()
     if (record) {
       await killVmm(this.#place, record.id, record) // Its snapshot was complete, or its resume was not.
       const flaw = snapshotFlaw(this.#place.folder(id), record, makers.text)
@@ -445,7 +432,7 @@ class QemuDriver implements Driver {
         this.#running(id) // It goes on already, as after a resume that was told to nobody.
         return
       }
-      const makers = await this.#makers()
+      const makers = await this.#makers.need()
       try {
         const stepsMs = await resumeVm({ ...this.#means(id), record, makers, netReady })
         this.#log.debug({ id, stepsMs }, 'VM resumed')

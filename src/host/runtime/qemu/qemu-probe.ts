@@ -4,6 +4,7 @@ import { Fault, messageOf } from '#core/fault.ts'
 import { guestKernel, protocolVersion, type GuestKernel } from '#host/guest/index.ts'
 import { processStartTime, runOk } from '#sys/process.ts'
 import { removeEmptyCgroups } from '../cgroup.ts'
+import type { Found } from '../finding.ts'
 import { bootId } from '../machine-folder.ts'
 import { whyNoKvm } from './kvm-trial.ts'
 import {
@@ -31,12 +32,6 @@ export interface ProbeOptions {
   initPath?: string
 }
 
-/** `makers` undefined: no VM boots here. */
-export interface ProbeVerdict {
-  makers?: VmMakers
-  note: string
-}
-
 /** A busy host must not be taken for one without KVM: that KVM works at all is known sooner (`kvm-trial.ts`). */
 const bootTimeoutMs: Record<Accel, number> = { kvm: 30_000, tcg: 60_000 }
 const tscKhzGuess = 2_000_000
@@ -48,7 +43,7 @@ const slow = 'emulated by QEMU (TCG), several times slower than a processor'
  * What really boots here, KVM before TCG: a device that opens says little. Kept beside the kernel for as long as the
  * host's kernel runs, so that it costs a boot only once. Never throws.
  */
-export async function probeVm(options: ProbeOptions): Promise<ProbeVerdict> {
+export async function probeVm(options: ProbeOptions): Promise<Found<VmMakers>> {
   try {
     await clearOldProbes(options)
     const version = (await runOk(architecture().program, ['--version'])).split('\n')[0] ?? ''
@@ -85,14 +80,14 @@ const makersOf = ({ kernel, tscKhz, version }: Parts, accel: Accel): VmMakers =>
   text: `${version}, kernel ${kernel.release} ${kernel.packageDigest.slice(0, 16)}, ${processorOf(accel)}, guest protocol ${protocolVersion}`,
 })
 
-async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict> {
+async function choose(options: ProbeOptions, parts: Parts): Promise<Found<VmMakers>> {
   const { kernelCacheDir } = options
   const accels: readonly Accel[] = options.accel ? [options.accel] : ['kvm', 'tcg']
   const tried = accels.map((accel) => ({ accel, args: qemuArgs(probeShape(accel)) }))
   const { version, kernel } = parts
   const key = verdictKey(circumstances({ version, kernelDigest: kernel.digest, tried }))
   const known = readVerdict(kernelCacheDir, key)
-  if (known) return { makers: makersOf(parts, known.accel), note: known.note }
+  if (known) return { found: makersOf(parts, known.accel), note: known.note }
   const reasons: string[] = []
   for (const accel of accels) {
     const makers = makersOf(parts, accel)
@@ -104,7 +99,7 @@ async function choose(options: ProbeOptions, parts: Parts): Promise<ProbeVerdict
       const because = reasons.length > 0 ? ` (${reasons.join('; ')})` : ''
       const note = `VMs by QEMU, ${how}: a guest booted and answered in ${ms} ms${because}`
       keepVerdict(kernelCacheDir, key, { accel, note })
-      return { makers, note }
+      return { found: makers, note }
     } catch (error) {
       reasons.push(`${accel.toUpperCase()}: ${messageOf(error)}`)
     }

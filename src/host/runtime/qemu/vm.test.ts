@@ -106,7 +106,7 @@ describe('qemu driver', { concurrency: 1 }, () => {
   })
 
   test('a RUN that fails leaves no volume mounted, and the next one has it', async () => {
-    const { makers, note } = await probeVm({ dir, hostId, kernelCacheDir })
+    const { found: makers, note } = await probeVm({ dir, hostId, kernelCacheDir })
     assert.ok(makers, note)
     const { source } = await shop.volume('disk')
     const argv = ['sh', '-c', 'echo kept > /data/log; cat /data/log; grep -c /data /proc/mounts']
