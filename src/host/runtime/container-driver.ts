@@ -26,9 +26,8 @@ import { dialGuest } from './guest-socket.ts'
 import { IdLocks } from './id-locks.ts'
 import { MachineChannel } from './machine-channel.ts'
 import {
-  discard,
   emptyTrash,
-  keepOnly,
+  forget,
   readEnd,
   readRecord,
   writeEnd,
@@ -142,9 +141,7 @@ class ContainerDriver implements Driver {
 
   async #forget(id: string, options: { keepRoot: boolean }): Promise<void> {
     await this.#clear(id, options)
-    const { dir, upper } = this.#place.folder(id)
-    if (options.keepRoot) keepOnly(this.#place.folders, dir, upper)
-    else discard(this.#place.folders, dir)
+    forget(this.#place.folders, this.#place.folder(id), options)
   }
 
   recover(id: string): Promise<'running' | ExitRecord | undefined> {

@@ -89,7 +89,7 @@ const recordSchema = z.object({
 })
 export type MachineRecord = z.infer<typeof recordSchema>
 
-export const endSchema = z.object({
+const endSchema = z.object({
   exitCode: z.int(),
   signal: z.int().optional(),
   oomKilled: z.boolean(),
@@ -100,7 +100,8 @@ export const endSchema = z.object({
 /** This boot of the kernel: a pid of another one names nobody. */
 export const bootId: string = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 
-function writeWhole(path: string, value: object): void {
+/** Whole by its rename, and not flushed: no process of a machine outlives the kernel. */
+export function writeWhole(path: string, value: object): void {
   writeFileSync(`${path}.tmp`, JSON.stringify(value), { mode: 0o600 })
   renameSync(`${path}.tmp`, path)
 }
@@ -113,10 +114,11 @@ export function readRecord(at: MachineFolder): MachineRecord | undefined {
   return recordSchema.safeParse(readJsonFile(at.recordFile)).data
 }
 
-export const writeEnd = (at: MachineFolder, end: ExitRecord): void => writeWhole(at.endFile, end)
+export const writeEnd = ({ endFile }: { endFile: string }, end: ExitRecord): void =>
+  writeWhole(endFile, end)
 
-export function readEnd(at: MachineFolder): ExitRecord | undefined {
-  return endSchema.safeParse(readJsonFile(at.endFile)).data as ExitRecord | undefined
+export function readEnd({ endFile }: { endFile: string }): ExitRecord | undefined {
+  return endSchema.safeParse(readJsonFile(endFile)).data as ExitRecord | undefined
 }
 
 let trashNumber = 0
@@ -152,12 +154,16 @@ export function makeFolders(at: MachineFolder, record: MachineRecord): void {
   mkdirSync(at.root, { recursive: true, mode: 0o755 })
 }
 
-/** Removes all that one machine has on disk but what it wrote to its root. */
-export function keepOnly(folders: { trash: string }, dir: string, root: string): void {
-  if (!existsSync(root)) return discard(folders, dir)
+/** Removes all that one machine has on disk, with `keepRoot` all but what it wrote to its root. */
+export function forget(
+  folders: { trash: string },
+  { dir, upper }: { dir: string; upper: string },
+  options: { keepRoot: boolean },
+): void {
+  if (!options.keepRoot || !existsSync(upper)) return discard(folders, dir)
   for (const name of readdirSync(dir)) {
     const path = join(dir, name)
-    if (path !== root) discard(folders, path)
+    if (path !== upper) discard(folders, path)
   }
 }
 

@@ -23,14 +23,14 @@ import { ExitWatch } from '../exit-watch.ts'
 import { Finding } from '../finding.ts'
 import { execInGuest, openInGuest } from '../guest-program.ts'
 import { IdLocks } from '../id-locks.ts'
-import { discard, emptyTrash, keepOnly } from '../machine-folder.ts'
+import { discard, emptyTrash, forget, readEnd, writeEnd } from '../machine-folder.ts'
 import { DiskWatch, type MachineNews } from './disk-watch.ts'
 import type { Accel } from './qemu-args.ts'
 import { probeVm } from './qemu-probe.ts'
 import { Qmp } from './qmp.ts'
 import { StartSlots } from './start-slots.ts'
 import { clearVm, killVmm } from './vm-clear.ts'
-import { readVmEnd, writeGuestExit, writeVmEnd, writeVmRecord, type VmRecord } from './vm-folder.ts'
+import { writeGuestExit, writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
 import { spoofedFrames } from './vm-network.ts'
 import { VmPlace } from './vm-place.ts'
@@ -176,9 +176,7 @@ class QemuDriver implements Driver {
 
   async #forget(id: string, options: { keepRoot: boolean }): Promise<void> {
     await this.#clear(id, options)
-    const { dir, upper } = this.#place.folder(id)
-    if (options.keepRoot) keepOnly(this.#place.folders, dir, upper)
-    else discard(this.#place.folders, dir)
+    forget(this.#place.folders, this.#place.folder(id), options)
   }
 
   recover(id: string): Promise<'running' | ExitRecord | undefined> {
@@ -242,7 +240,7 @@ class QemuDriver implements Driver {
   }
 
   async exited(id: string): Promise<ExitRecord> {
-    const end = readVmEnd(this.#place.folder(id))
+    const end = readEnd(this.#place.folder(id))
     if (end) return end
     if (!this.#place.record(id)) {
       throw new Fault('not_found', `no machine ${id} was started on this host`)
@@ -254,7 +252,7 @@ class QemuDriver implements Driver {
   /** The end of a machine that is over, written down once; undefined when it never started or runs. */
   async #settle(id: string): Promise<ExitRecord | undefined> {
     const at = this.#place.folder(id)
-    const known = readVmEnd(at)
+    const known = readEnd(at)
     if (known) return known
     const record = this.#place.record(id)
     if (!record || this.#place.state(id) !== 'over') return undefined
@@ -262,7 +260,7 @@ class QemuDriver implements Driver {
     // Its disks are flushed and its end is kept: nothing of it is waited for.
     await killVmm(this.#place, record.id, record)
     await this.#sessions.close(id)
-    writeVmEnd(at, end)
+    writeEnd(at, end)
     void this.#locks
       .run(id, () => this.#release(id))
       .catch((error: unknown) => this.#log.warn({ id, error: messageOf(error) }, 'cannot clean up'))
@@ -315,7 +313,7 @@ class QemuDriver implements Driver {
     return this.#locks.run(id, async () => {
       if (this.#place.state(id) !== 'suspended') return false
       const end = killedNow()
-      writeVmEnd(this.#place.folder(id), end)
+      writeEnd(this.#place.folder(id), end)
       await this.#clear(id, { keepRoot: true })
       this.#watch.tell(id, end)
       return true
@@ -520,7 +518,7 @@ class QemuDriver implements Driver {
     this.#endNow(id, new Fault('conflict', `machine ${id} is being destroyed`))
     await this.#locks.run(id, async () => {
       const error = killed ? { error: 'the machine was destroyed' } : {}
-      const end = readVmEnd(this.#place.folder(id))
+      const end = readEnd(this.#place.folder(id))
       await this.#forget(id, { keepRoot })
       this.#watch.tell(id, end ?? { ...killedNow(), ...error })
     })

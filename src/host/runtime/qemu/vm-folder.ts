@@ -1,8 +1,8 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { readJsonFile } from '#sys/files.ts'
-import { endSchema, identitySchema } from '../machine-folder.ts'
+import { identitySchema, readEnd, writeEnd, writeWhole } from '../machine-folder.ts'
 import type { ExitRecord } from '../driver.ts'
 
 /** What one host's VMs have on disk. */
@@ -109,19 +109,12 @@ export function readVmRecord(at: VmFolder): VmRecord | undefined {
 export const writeVmRecord = (at: VmFolder, record: VmRecord): void =>
   writeWhole(at.recordFile, record)
 
-export const writeVmEnd = (at: VmFolder, end: ExitRecord): void => writeWhole(at.endFile, end)
-
-export function readVmEnd(at: VmFolder): ExitRecord | undefined {
-  return endSchema.safeParse(readJsonFile(at.endFile)).data as ExitRecord | undefined
-}
-
 /** What the guest said of its end. */
-export const writeGuestExit = (at: VmFolder, exit: ExitRecord): void =>
-  writeWhole(at.exitFile, exit)
+export const writeGuestExit = ({ exitFile }: VmFolder, exit: ExitRecord): void =>
+  writeEnd({ endFile: exitFile }, exit)
 
-export function readGuestExit(at: VmFolder): ExitRecord | undefined {
-  return endSchema.safeParse(readJsonFile(at.exitFile)).data as ExitRecord | undefined
-}
+export const readGuestExit = ({ exitFile }: VmFolder): ExitRecord | undefined =>
+  readEnd({ endFile: exitFile })
 
 export const manifestSchema = z.object({
   makers: z.string(),
@@ -131,9 +124,3 @@ export const manifestSchema = z.object({
   cpuUsec: z.number(),
 })
 export type SnapshotManifest = z.infer<typeof manifestSchema>
-
-/** As the records of containers: whole by its rename, and not flushed, because no VMM outlives the kernel either. */
-function writeWhole(path: string, value: object): void {
-  writeFileSync(`${path}.tmp`, JSON.stringify(value), { mode: 0o600 })
-  renameSync(`${path}.tmp`, path)
-}

@@ -6,10 +6,9 @@ import { tailOfFile } from '#sys/files.ts'
 import { isAlive } from '#sys/process.ts'
 import { findCgroups, machinesIn, oomKills, useOf, type CgroupTree } from '../cgroup.ts'
 import type { ExitRecord } from '../driver.ts'
-import { bootId } from '../machine-folder.ts'
+import { bootId, readEnd } from '../machine-folder.ts'
 import {
   readGuestExit,
-  readVmEnd,
   readVmRecord,
   vmFolder,
   vmFolders,
@@ -104,7 +103,7 @@ export class VmPlace {
   /** How a machine that is over ended: what its guest said, or that the VMM went without a word of the guest. */
   endOf(record: VmRecord, consoleWords: string | undefined): ExitRecord {
     const at = this.folder(record.id)
-    const known = readVmEnd(at) ?? readGuestExit(at)
+    const known = readEnd(at) ?? readGuestExit(at)
     if (known) return known
     const end = { exitCode: 137, signal: 9, at: systemClock.now() }
     if (record.bootId !== bootId) {
