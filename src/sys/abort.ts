@@ -24,3 +24,16 @@ export function deadline(
     clear: () => clearTimeout(timer),
   }
 }
+
+/** What `work` comes to within `ms`; otherwise `reason`, or that of another signal. The work goes on unless it heeds its own. */
+export async function within<T>(
+  { ms, reason, others = [] }: { ms: number; reason: () => Error; others?: readonly AbortSignal[] },
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { signal, clear } = deadline(ms, reason, others)
+  try {
+    return await unlessAborted(signal, work(signal))
+  } finally {
+    clear()
+  }
+}

@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { cpus, constants } from 'node:os'
 import { systemClock } from '#core/clock.ts'
-import { deadline, unlessAborted } from '#sys/abort.ts'
+import { deadline, unlessAborted, within } from '#sys/abort.ts'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import type { Logger } from '#sys/log.ts'
@@ -377,9 +377,9 @@ class QemuDriver implements Driver {
     return this.#breakable(id, undefined, async (broken) => {
       const record = this.#place.record(id)
       if (!record || this.#place.state(id) !== 'running') return
-      const late = () => new Fault('timeout', `the monitor of machine ${id} is deaf`)
-      const { signal, clear } = deadline(statsTimeoutMs, late, [broken])
-      await unlessAborted(signal, this.#control(record, work)).finally(clear)
+      const reason = () => new Fault('timeout', `the monitor of machine ${id} is deaf`)
+      const most = { ms: statsTimeoutMs, reason, others: [broken] }
+      await within(most, () => this.#control(record, work))
     })
   }
 

@@ -1,4 +1,4 @@
-import { deadline, unlessAborted } from '#sys/abort.ts'
+import { within } from '#sys/abort.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import { discard } from '../machine-folder.ts'
 import { Qmp } from './qmp.ts'
@@ -32,13 +32,12 @@ const goOnTimeoutMs = 5_000
 export async function suspendVm(suspend: VmSuspend): Promise<void> {
   const { place, sessions, record } = suspend
   const { id } = record
-  const late = () =>
+  const reason = () =>
     new Fault('timeout', `it took longer than ${suspendTimeoutMs / 1000} s; try again`)
-  const { signal, clear } = deadline(suspendTimeoutMs, late, [suspend.signal])
   const opening = Qmp.open(socketPath(record.vmm?.pid ?? 0, 'qmp'), controlTimeoutMs)
   let qmp: Qmp | undefined
   try {
-    const steps = async () => {
+    const steps = async (signal: AbortSignal) => {
       qmp = await opening
       signal.throwIfAborted()
       const session = await sessions.open(id)
@@ -49,19 +48,18 @@ export async function suspendVm(suspend: VmSuspend): Promise<void> {
       await qmp.execute('stop')
       await saveSnapshot(place, record, { qmp, signal })
     }
-    await unlessAborted(signal, steps())
+    await within({ ms: suspendTimeoutMs, reason, others: [suspend.signal] }, steps)
   } catch (error) {
     await undo(suspend, qmp)
     throw new Fault('native_failed', `machine ${id} was not suspended: ${messageOf(error)}`)
   } finally {
-    clear()
     // Also one that opens after it was given up: QEMU speaks with one at a time.
     opening.then((open) => open.close()).catch(() => {})
   }
   await killVmm(place, record.id, record)
-  const written = deadline(closeTimeoutMs, () => new Fault('timeout', 'its log takes nothing'))
-  await unlessAborted(written.signal, sessions.close(id)).catch(() => {}) // Nobody speaks there any more.
-  written.clear()
+  const late = () => new Fault('timeout', 'its log takes nothing')
+  // Nobody speaks there any more.
+  await within({ ms: closeTimeoutMs, reason: late }, () => sessions.close(id)).catch(() => {})
 }
 
 async function undo({ place, sessions, record }: VmSuspend, qmp: Qmp | undefined): Promise<void> {
@@ -69,10 +67,9 @@ async function undo({ place, sessions, record }: VmSuspend, qmp: Qmp | undefined
   // Nothing that a later resume could take for the state of a VM that went on.
   for (const path of [at.unfinished, at.snapshot]) discard(place.folders, path)
   if (!place.vmmLives(record)) return
-  const late = () => new Fault('timeout', 'the VMM is deaf')
-  const { signal, clear } = deadline(goOnTimeoutMs, late)
-  if (qmp) await unlessAborted(signal, goOn(qmp)).catch(() => {}) // Its owner ends what stands still.
-  clear()
+  const reason = () => new Fault('timeout', 'the VMM is deaf')
+  // Its owner ends what stands still.
+  if (qmp) await within({ ms: goOnTimeoutMs, reason }, () => goOn(qmp)).catch(() => {})
   if (!place.vmmLives(record)) return
   const session = await sessions.open(record.id)
   session?.setAsleep(false)
