@@ -85,6 +85,11 @@ test('a guest boots once, and again for another PID 1 or another QEMU', async (t
   assert.ok(newer.key)
   assert.ok(readVerdict(cache, newer.key))
   assert.equal(readVerdict(cache, 'another'), undefined)
+  // Of a release that did not keep how fast the processor counts.
+  assert.equal(typeof readVerdict(cache, newer.key)?.tscKhz, 'number')
+  writeFileSync(file, JSON.stringify({ ...newer, tscKhz: undefined }))
+  assert.equal(readVerdict(cache, newer.key), undefined)
+  writeFileSync(file, JSON.stringify(newer))
   // What was cut short is no verdict.
   writeFileSync(file, readFileSync(file, 'utf8').slice(0, 20))
   assert.equal(readVerdict(cache, newer.key), undefined)

@@ -23,10 +23,13 @@ export interface Circumstances {
   kvmOpens: boolean
 }
 
-export interface Verdict {
-  accel: Accel
-  note: string
-}
+const verdictSchema = z.object({
+  accel: z.enum(['kvm', 'tcg']),
+  note: z.string(),
+  /** For TCG: how fast this host's processor counts. */
+  tscKhz: z.int().nonnegative().optional(),
+})
+export type Verdict = z.infer<typeof verdictSchema>
 
 export const processorModel = (): string => cpus()[0]?.model ?? 'unknown'
 
@@ -58,12 +61,13 @@ export function verdictKey(found: Circumstances): string {
 }
 
 const fileOf = (cacheDir: string) => join(cacheDir, 'probe.json')
-const keptSchema = z.object({ key: z.string(), accel: z.enum(['kvm', 'tcg']), note: z.string() })
+const keptSchema = verdictSchema.extend({ key: z.string() })
 
-/** Undefined when nothing was tried under these circumstances. */
+/** Undefined when nothing was tried under these circumstances, or not all was kept of it. */
 export function readVerdict(cacheDir: string, key: string): Verdict | undefined {
   const kept = keptSchema.safeParse(readJsonFile(fileOf(cacheDir))).data
-  return kept?.key === key ? kept : undefined
+  if (kept?.key !== key || (kept.accel === 'tcg' && kept.tscKhz === undefined)) return undefined
+  return kept
 }
 
 export const keepVerdict = (cacheDir: string, key: string, verdict: Verdict): void =>

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { architecture, qemuArgs } from './qemu-args.ts'
+import { architecture, qemuArgs, type Accel } from './qemu-args.ts'
 
 /** The disks as QEMU is told of them. */
 function disksOn(name: NodeJS.Architecture): string[] {
@@ -14,6 +14,17 @@ test('a guest finds image, upper and volumes in this order on each processor', (
   const order = ['image', 'upper', 'volume0', 'volume1']
   assert.deepEqual(disksOn('x64'), order)
   assert.deepEqual(disksOn('arm64'), order.toReversed())
+})
+
+test('a kernel is told how fast the TSC counts in TCG, on the processor that has one', () => {
+  const told = (name: NodeJS.Architecture, accel: Accel, tscKhz?: number) => {
+    const shape = { accel, tscKhz, cpus: 1, memoryMb: 256, disks: false, volumes: 0 }
+    return qemuArgs(shape, architecture(name)).some((word) => word.includes('tsc_early_khz'))
+  }
+  assert.ok(told('x64', 'tcg', 2_100_000))
+  assert.ok(!told('x64', 'tcg', 0))
+  assert.ok(!told('x64', 'kvm', 2_100_000))
+  assert.ok(!told('arm64', 'tcg', 2_100_000))
 })
 
 test('a processor that no machine is known for is refused by its name', () => {

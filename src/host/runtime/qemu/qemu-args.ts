@@ -10,6 +10,8 @@ interface Architecture {
   cpu: Record<Accel, string>
   /** The guest finds the disk first of which QEMU was told last. */
   disksBackwards: boolean
+  /** A kernel in TCG is told how fast the TSC counts. */
+  hasTsc: boolean
 }
 
 /**
@@ -27,6 +29,7 @@ const architectures: Partial<Record<NodeJS.Architecture, Architecture>> = {
     },
     cpu: { kvm: 'host', tcg: 'max' },
     disksBackwards: false,
+    hasTsc: true,
   },
   arm64: {
     program: 'qemu-system-aarch64',
@@ -34,6 +37,7 @@ const architectures: Partial<Record<NodeJS.Architecture, Architecture>> = {
     kernelWords: { kvm: 'console=ttyAMA0', tcg: 'console=ttyAMA0' },
     cpu: { kvm: 'host', tcg: 'max' },
     disksBackwards: true,
+    hasTsc: false,
   },
 }
 
@@ -57,8 +61,8 @@ export interface MachineShape {
   accel: Accel
   cpus: number
   memoryMb: number
-  /** How fast this host's processor counts: a kernel in TCG on x86 is told. */
-  tscKhz?: number
+  /** How fast this host's processor counts; 0 when it does not. */
+  tscKhz?: number | undefined
   /** Of the machine's link, when it has one. */
   nic?: { tap: string; mac: string }
   /** Without disks only PID 1 boots. */
@@ -87,7 +91,8 @@ function disk(name: string, fd: number, options: { readOnly: boolean }): string[
 /** The whole command line of a machine; with the same shape always the same words. */
 export function qemuArgs(shape: MachineShape, on = architecture()): string[] {
   const { machine, kernelWords, cpu } = on
-  const tsc = shape.accel === 'tcg' && shape.tscKhz ? ` tsc_early_khz=${shape.tscKhz}` : ''
+  const isTold = on.hasTsc && shape.accel === 'tcg' && shape.tscKhz
+  const tsc = isTold ? ` tsc_early_khz=${shape.tscKhz}` : ''
   const { accel, cpus, memoryMb, nic } = shape
   const socket = (name: keyof typeof sockets) =>
     `socket,id=${name},path=${sockets[name]},server=on,wait=off`

@@ -13,6 +13,7 @@ import {
   processorModel,
   readVerdict,
   verdictKey,
+  type Verdict,
 } from './probe-verdict.ts'
 import { architecture, qemuArgs, type Accel } from './qemu-args.ts'
 import { clearVm } from './vm-clear.ts'
@@ -49,31 +50,32 @@ export async function probeVm(options: ProbeOptions): Promise<Found<VmMakers>> {
     const version = (await runOk(architecture().program, ['--version'])).split('\n')[0] ?? ''
     const initPath = options.initPath ?? initBuilt
     const kernel = await guestKernel({ cacheDir: options.kernelCacheDir, initPath })
-    const tscKhz = await measureTscKhz(initPath)
     readableByVmms(kernel.elfPath)
     readableByVmms(kernel.initramfsPath)
-    return await choose(options, { kernel, version, tscKhz })
+    return await choose(options, { kernel, version })
   } catch (error) {
     return { note: `no VM can run here: ${messageOf(error)}` }
   }
 }
 
 /** PID 1 measures it where it may be run here; a kernel that is told nothing may hang, and does better with a guess. */
-async function measureTscKhz(initPath: string): Promise<number> {
-  const measured = await runOk(initPath, ['--tsc-khz']).catch(() => '')
-  return Number(measured) || tscKhzGuess
+async function measureTscKhz({ initPath = initBuilt }: ProbeOptions): Promise<number> {
+  const measured = await runOk(initPath, ['--tsc-khz']).catch(() => tscKhzGuess)
+  return Number(measured)
 }
 
 interface Parts {
   kernel: GuestKernel
-  tscKhz: number
   version: string
 }
 
 /** With KVM a guest has the processor as it is, and its memory is of no use on another. */
 const processorOf = (accel: Accel) => (accel === 'kvm' ? `kvm on ${processorModel()}` : accel)
 
-const makersOf = ({ kernel, tscKhz, version }: Parts, accel: Accel): VmMakers => ({
+const makersOf = (
+  { kernel, version }: Parts,
+  { accel, tscKhz }: Pick<Verdict, 'accel' | 'tscKhz'>,
+): VmMakers => ({
   accel,
   kernel,
   tscKhz,
@@ -87,18 +89,19 @@ async function choose(options: ProbeOptions, parts: Parts): Promise<Found<VmMake
   const { version, kernel } = parts
   const key = verdictKey(circumstances({ version, kernelDigest: kernel.digest, tried }))
   const known = readVerdict(kernelCacheDir, key)
-  if (known) return { found: makersOf(parts, known.accel), note: known.note }
+  if (known) return { found: makersOf(parts, known), note: known.note }
   const reasons: string[] = []
   for (const accel of accels) {
-    const makers = makersOf(parts, accel)
     try {
       const whyNot = accel === 'kvm' && (await whyNoKvm())
       if (whyNot) throw new Error(whyNot)
+      const tscKhz = accel === 'tcg' ? await measureTscKhz(options) : undefined
+      const makers = makersOf(parts, { accel, tscKhz })
       const ms = await bootOnce(options, makers)
       const how = accel === 'kvm' ? 'with KVM' : slow
       const because = reasons.length > 0 ? ` (${reasons.join('; ')})` : ''
       const note = `VMs by QEMU, ${how}: a guest booted and answered in ${ms} ms${because}`
-      keepVerdict(kernelCacheDir, key, { accel, note })
+      keepVerdict(kernelCacheDir, key, { accel, note, tscKhz })
       return { found: makers, note }
     } catch (error) {
       reasons.push(`${accel.toUpperCase()}: ${messageOf(error)}`)

@@ -22,8 +22,8 @@ import type { VmSessions } from './vm-sessions.ts'
 export interface VmMakers {
   accel: Accel
   kernel: GuestKernel
-  /** Of this host's processor; of no meaning where it has no such counter. */
-  tscKhz: number
+  /** For TCG: of this host's processor, 0 where it has no such counter. */
+  tscKhz?: number | undefined
   /** Names kernel, QEMU, accelerator and protocol: what a snapshot depends on. Its PID 1 is in its memory, whatever is built since. */
   text: string
 }
