@@ -3,7 +3,7 @@ import { Fault, messageOf } from '#core/fault.ts'
 import { migrations } from './schema.ts'
 
 /**
- * Opens a host's database: WAL with synchronous FULL, so that what was acknowledged survives a power loss, and locked to
+ * Opens a host's database: WAL with synchronous FULL, so that a write survives a power loss unless it says otherwise, and locked to
  * this process, so that two hosts can never work on one folder. The lock goes with the process, however it ends.
  * @throws Fault `conflict` when another process has it
  */
