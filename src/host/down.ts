@@ -19,7 +19,8 @@ export async function takeDown(agent: Agent): Promise<void> {
       if (state !== 'started' && state !== 'restarting') return
       const events = [{ type: 'stop', status: 'stopping', source: 'flyd' } as const]
       const halt = haltFor(record.config)
-      apply(agent, record, { type: 'stop', halt }, { patch: { startWithHost: true }, events })
+      const change = { patch: { startWithHost: true }, events }
+      apply(agent, record, { type: 'stop', halt, withHost: true }, change)
     }
     return operate(agent, id, begin, 'soft')
   })

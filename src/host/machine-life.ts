@@ -141,7 +141,9 @@ export type LifeEvent =
   | { type: 'launch_postponed'; retryInMs: number }
   | { type: 'halt_postponed' }
   | { type: 'suspend' | 'suspended' | 'destroy' | 'kill' | 'removed' }
-  | { type: 'stop' | 'restart' | 'suspend_failed'; halt: Halt }
+  /** `withHost`: its host goes down, and what its next start owes it stays owed. */
+  | { type: 'stop'; halt: Halt; withHost?: boolean }
+  | { type: 'restart' | 'suspend_failed'; halt: Halt }
   | { type: 'exited'; restartInMs: number | null }
   | { type: 'update'; halt: Halt; launch: boolean; newRoot: boolean }
 
@@ -207,6 +209,11 @@ function consequences(life: Life, event: LifeEvent, now: number): Partial<Life> 
         revival: event.revive ? { failures: 0 } : null,
       }
     case 'stop':
+      return {
+        ...atRest,
+        halt: event.halt,
+        owesRoot: event.withHost === true && life.owesRoot === true,
+      }
     case 'suspend_failed':
       return { ...atRest, halt: event.halt, owesRoot: false }
     case 'restart':

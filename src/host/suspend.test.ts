@@ -105,6 +105,23 @@ for (const [how, startsWithHost] of [
   })
 }
 
+test('MCH-42: nor does a host take that root that is taken down between the tries', async (t) => {
+  const { host, vms, id } = await suspendedVm(t)
+  vms.loseSnapshot(id)
+  vms.failNextStart(new Fault('native_failed', 'out of memory'), 3)
+  const begin = () =>
+    apply(host.agent, host.agent.store.machines.get(id), { type: 'start', revive: true })
+  const tried = operate(host.agent, id, begin)
+  await reached(host, id, 'restarting')
+  await takeDown(host.agent)
+  await tried
+  assert.equal(host.agent.store.machines.get(id).life.state, 'stopped')
+  assert.ok(vms.roots.has(id))
+  const next = await host.reopen()
+  await reached(next, id, 'started')
+  assert.equal(vms.spec(id)?.keepRoot, true)
+})
+
 test('a snapshot that cannot be resumed is a cold start', async (t) => {
   const { host, vms, id, calls } = await suspendedVm(t)
   vms.spoilSnapshot(id)
