@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
-import { countsSwap, findCgroups, removeEmptyCgroups } from '#host/runtime/cgroup.ts'
+import { countsSwap, findCgroups, removeUnusedParent } from '#host/runtime/cgroup.ts'
 import { ociConfig } from '#host/runtime/bundle.ts'
 import { run } from '#sys/process.ts'
 
@@ -94,7 +94,7 @@ ${runtime} --root state start ${id}
       await run('ip', ['netns', 'delete', id])
       for (const name of ['root', 'image']) await run('umount', [at(name)])
       for (const name of ['upper', 'work']) rmSync(at(name), { recursive: true, force: true })
-      removeEmptyCgroups(findCgroups(), '/hangar-bench')
+      removeUnusedParent(findCgroups(), '/hangar-bench')
     },
   }
 }

@@ -42,8 +42,10 @@ export async function takeDown(agent: Agent): Promise<void> {
     }
   }
   await agent.driver
-    .releaseImages()
-    .catch((error: unknown) => agent.log.warn({ error: messageOf(error) }, 'an image is left'))
+    .releaseUnused()
+    .catch((error: unknown) =>
+      agent.log.warn({ error: messageOf(error) }, 'something of the runtime is left'),
+    )
   await agent.net
     .destroyAll()
     .catch((error: unknown) => agent.log.warn({ error: messageOf(error) }, 'a network is left'))

@@ -165,8 +165,9 @@ export async function removeCgroup(
   }
 }
 
-/** Removes a group and those in it as far as they are empty; kills nothing. */
-export function removeEmptyCgroups(tree: CgroupTree, path: string): void {
+/** Removes the group of a host that no machine has a group in; kills nothing. */
+export function removeUnusedParent(tree: CgroupTree, path: string): void {
+  if (machinesIn(tree, path).length > 0) return
   for (const at of folders(tree, path)) removeFolders(at)
 }
 

@@ -96,8 +96,8 @@ export function composeDrivers(drivers: Drivers): MachineVerbs {
       for (const one of driver ? [driver] : Object.values(drivers)) await one.destroy(id, options)
       if (!options?.keepRoot) known.delete(id)
     },
-    async releaseImages() {
-      for (const [, driver] of all) await driver.releaseImages()
+    async releaseUnused() {
+      for (const [, driver] of all) await driver.releaseUnused()
     },
     list: async () => [...(await ownersNow()).keys()],
     close: () => all.forEach(([, driver]) => driver.close()),

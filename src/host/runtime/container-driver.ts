@@ -4,7 +4,7 @@ import { systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import type { Guest } from '#host/guest/index.ts'
 import type { Logger } from '#sys/log.ts'
-import { killAll, removeEmptyCgroups, setFrozen, useOf } from './cgroup.ts'
+import { killAll, removeUnusedParent, setFrozen, useOf } from './cgroup.ts'
 import { clearContainer } from './container-clear.ts'
 import { ContainerPlace } from './container-place.ts'
 import { chooseRuntime } from './container-probe.ts'
@@ -335,23 +335,23 @@ class ContainerDriver implements Driver {
       await this.#forget(id, { keepRoot })
       this.#watch.tell(id, end ?? { exitCode: 137, signal: 9, oomKilled: false, at: now, ...error })
     })
-    await this.releaseImages()
+    await this.releaseUnused()
   }
 
-  releaseImages(): Promise<void> {
+  releaseUnused(): Promise<void> {
     return this.#locks.run(imageLock, () => this.#removeUnused())
   }
 
-  /** Unmounts the images that no machine names and none will want; with the last machine go the cgroups of the host. */
+  /** The images that no machine names and none will want, and the host's control group with its last machine. */
   async #removeUnused(): Promise<void> {
     const { folders, cgroups, cgroupParent } = this.#place
     const ids = await this.list()
     const records = ids.flatMap((id) => readRecord(this.#place.folder(id)) ?? [])
     const wanted = [...records.map((record) => record.squashfsPath), ...this.#keepImages()]
     const named = wanted.map((path) => imageMountPath(folders, path))
-    if (this.#starting > 0) return // A start may have mounted an image and not yet used it.
+    if (this.#starting > 0) return // A start may have mounted an image, or made a group, and not yet used it.
     await unmountUnusedImages(folders, new Set(named))
-    if (records.length === 0) removeEmptyCgroups(cgroups, cgroupParent)
+    removeUnusedParent(cgroups, cgroupParent)
   }
 
   async list(): Promise<string[]> {

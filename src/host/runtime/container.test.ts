@@ -296,7 +296,7 @@ describe('container driver', { concurrency: 1 }, () => {
     await keeper.destroy(spec.id)
     assert.equal(mounts().length, 1)
     wanted.length = 0
-    await keeper.releaseImages()
+    await keeper.releaseUnused()
     assert.deepEqual(mounts(), [])
   })
 

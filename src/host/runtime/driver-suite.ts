@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -442,6 +443,36 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal(await driver.recover(spec.id), undefined)
       assert.ok(!(await driver.list()).includes(spec.id))
       await assert.rejects(driver.exited(spec.id), /no machine/)
+    })
+
+    test('a host on which nothing runs has no control group, also while it keeps records', async () => {
+      const idle = options.open(join(shop.dir, 'idle'), { onApi, host: 'idle' })
+      const roots = [
+        '/sys/fs/cgroup',
+        ...readdirSync('/sys/fs/cgroup').map((at) => `/sys/fs/cgroup/${at}`),
+      ]
+      const groups = () =>
+        roots
+          .filter((at) => statSync(at).isDirectory())
+          .flatMap((at) => readdirSync(at))
+          .filter((name) => name.includes(`${process.pid}idle`))
+      const [long, short] = [shop.spec(['sleep', '60']), shop.spec(['true'])]
+      for (const spec of [long, short]) await idle.start(spec)
+      await idle.exited(short.id)
+      await idle.releaseUnused()
+      assert.equal(await idle.recover(long.id), 'running')
+      assert.ok(groups().length > 0)
+      await idle.signal(long.id, 'SIGKILL')
+      await idle.exited(long.id)
+      // What an ended machine held is given back behind its end.
+      for (let i = 0; i < 200 && groups().length > 0; i++) {
+        await systemClock.sleep(10)
+        await idle.releaseUnused()
+      }
+      assert.deepEqual(groups(), [])
+      assert.equal((await idle.exited(short.id)).exitCode, 0)
+      for (const { id } of [long, short]) await idle.destroy(id)
+      idle.close()
     })
 
     test('what runs of a machine whose records are lost is found, and ended; no other host’s', async () => {

@@ -75,8 +75,11 @@ export interface Driver {
    * it, and `list` still names it.
    */
   destroy(id: string, options?: { keepRoot?: boolean }): Promise<void>
-  /** Lets go of images that no machine runs and that the host does not want kept; `destroy` does it too. */
-  releaseImages(): Promise<void>
+  /**
+   * Lets go of images that no machine runs and that the host does not want kept, and of the host's control group when no
+   * machine is in it; `destroy` does it too.
+   */
+  releaseUnused(): Promise<void>
   /** Lets go of the channels to all machines, as the end of this process would: they run on, for the next driver. */
   close(): void
   /** The ids of all machines that left a trace here, running or not. */

@@ -225,7 +225,7 @@ export function fakeDriver(
       machines.delete(id)
       if (!keepRoot) roots.delete(id)
     },
-    releaseImages: async () => {},
+    releaseUnused: async () => {},
     close: () => {},
     list: async () => [...new Set([...machines.keys(), ...roots])],
   }

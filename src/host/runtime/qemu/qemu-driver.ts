@@ -6,7 +6,7 @@ import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import type { Logger } from '#sys/log.ts'
 import { signalProcess } from '#sys/process.ts'
-import { removeEmptyCgroups } from '../cgroup.ts'
+import { removeUnusedParent } from '../cgroup.ts'
 import type {
   DiskUsage,
   Driver,
@@ -522,9 +522,7 @@ class QemuDriver implements Driver {
       await this.#forget(id, { keepRoot })
       this.#watch.tell(id, end ?? { ...killedNow(), ...error })
     })
-    if (this.#place.ids().every((id) => !this.#place.record(id))) {
-      removeEmptyCgroups(this.#place.cgroups, this.#place.cgroupParent)
-    }
+    await this.releaseUnused()
   }
 
   /** Kills the VMM, whatever verb is under way with it: that verb fails. */
@@ -534,8 +532,10 @@ class QemuDriver implements Driver {
     if (record?.vmm && this.#place.vmmLives(record)) signalProcess(record.vmm, 'SIGKILL')
   }
 
-  /** Nothing is held: images are opened for each VM. */
-  async releaseImages(): Promise<void> {}
+  /** No image is held: each VM opens its own. */
+  async releaseUnused(): Promise<void> {
+    removeUnusedParent(this.#place.cgroups, this.#place.cgroupParent)
+  }
 
   close(): void {
     this.#diskWatch.close()

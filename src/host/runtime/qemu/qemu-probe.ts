@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { Fault, messageOf } from '#core/fault.ts'
 import { guestKernel, protocolVersion, type GuestKernel } from '#host/guest/index.ts'
 import { processStartTime, runOk } from '#sys/process.ts'
-import { removeEmptyCgroups } from '../cgroup.ts'
+import { removeUnusedParent } from '../cgroup.ts'
 import type { Found } from '../finding.ts'
 import { bootId } from '../machine-folder.ts'
 import { whyNoKvm } from './kvm-trial.ts'
@@ -120,7 +120,7 @@ function probePlace(options: ProbeOptions, pid: string): VmPlace {
 async function clearProbe(options: ProbeOptions, pid: string): Promise<void> {
   const place = probePlace(options, pid)
   await clearVm(place, probeId, { keepRoot: false })
-  removeEmptyCgroups(place.cgroups, place.cgroupParent)
+  removeUnusedParent(place.cgroups, place.cgroupParent)
   rmSync(join(probesDir(options), pid), { recursive: true, force: true, maxRetries: 5 })
 }
 
