@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import net from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { findCgroups } from '#host/runtime/cgroup.ts'
+import { findCgroups } from '#sys/cgroup.ts'
 import { chooseRuntime } from '#host/runtime/container-probe.ts'
 import type { Machine } from '#spec/machine.ts'
 import type { Release } from '#spec/release.ts'

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
-import { countsSwap, findCgroups, removeUnusedParent } from '#host/runtime/cgroup.ts'
+import { countsSwap, findCgroups, removeUnusedParent } from '#sys/cgroup.ts'
 import { ociConfig } from '#host/runtime/bundle.ts'
 import { run } from '#sys/process.ts'
 

@@ -5,7 +5,7 @@ import { down } from './down.ts'
 import type { Home } from './home.ts'
 import { mountsBelow, unmountBelow } from './mounts.ts'
 import type { Progress } from './progress.ts'
-import { strayMachines } from './strays.ts'
+import { removeGroups, strayMachines } from './strays.ts'
 import { readState } from './state.ts'
 import { supervisorRecord } from './supervisor.ts'
 
@@ -28,13 +28,15 @@ export async function destroy(options: { home: Home; progress: Progress }): Prom
       `nothing was removed: ${mounted.join(', ')} cannot be unmounted; find who uses it with: fuser -m ${mounted[0]}`,
     )
   }
-  const machines = (readState(home)?.places ?? []).flatMap((place) => strayMachines(place))
+  const places = readState(home)?.places ?? []
+  const machines = places.flatMap((place) => strayMachines(place))
   if (machines.length > 0 || findDaemon(supervisorRecord(home))) {
     throw new Fault(
       'conflict',
       `nothing was removed: processes still run for ${home.dir} (${machines.join(', ')}); see ${home.data('log')}`,
     )
   }
+  for (const place of places) removeGroups(place)
   rmSync(home.dir, { recursive: true, force: true })
   return true
 }

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
-import { isMachineOf, runsInGroup, strayMachines } from './strays.ts'
+import { findCgroups } from '#sys/cgroup.ts'
+import { isMachineOf, removeGroups, runsInGroup, strayMachines } from './strays.ts'
 
 test('a process of a machine is known by its group, and none of another host', () => {
   const cases: [string, boolean][] = [
@@ -45,4 +47,28 @@ test('a process that is dead and not yet asked about is no machine', async () =>
   } finally {
     child.kill('SIGKILL')
   }
+})
+
+test('the groups of a host that was killed are removed, but for one that something runs in', async () => {
+  const { version, mount, controllers } = findCgroups()
+  const trees = version === 2 ? [mount] : controllers.map((name) => join(mount, name))
+  const id = `killed-${process.pid}`
+  const groups = ['', '-vm'].flatMap((kind) => trees.map((at) => join(at, `hangar-${id}${kind}`)))
+  for (const group of groups) mkdirSync(join(group, 'x1'), { recursive: true })
+  const child = spawn('sleep', ['60'])
+  const [busy = ''] = groups
+  try {
+    writeFileSync(join(busy, 'x1/cgroup.procs'), String(child.pid))
+    removeGroups({ id })
+    assert.deepEqual(
+      groups.filter((group) => existsSync(group)),
+      [busy],
+    )
+    assert.ok(existsSync(join(busy, 'x1')))
+  } finally {
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  removeGroups({ id })
+  assert.ok(!existsSync(busy))
 })

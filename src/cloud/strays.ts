@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { findCgroups, removeEmptyCgroups } from '#sys/cgroup.ts'
 import type { Place } from './state.ts'
 
 /**
@@ -22,9 +23,17 @@ export function runsInGroup(pid: number, wanted: (groups: string) => boolean): b
   }
 }
 
-/** cgroups(7): `id:controllers:path` in each line. The groups of a host are the parents of those of its machines. */
+/** The groups of a host are the parents of those of its machines. */
+const parentsOf = (host: string) => [`hangar-${host}`, `hangar-${host}-vm`]
+
+/** Removes what a host that was killed left of its control groups, as far as nothing runs in them. */
+export function removeGroups({ id }: Pick<Place, 'id'>): void {
+  for (const parent of parentsOf(id)) removeEmptyCgroups(findCgroups(), `/${parent}`)
+}
+
+/** cgroups(7): `id:controllers:path` in each line. */
 export function isMachineOf(host: string, groups: string): boolean {
-  const parents = [`hangar-${host}`, `hangar-${host}-vm`]
+  const parents = parentsOf(host)
   return groups.split('\n').some((line) => {
     const path = line.split(':').slice(2).join(':').split('/')
     return path.slice(0, -1).some((name) => parents.includes(name))

@@ -9,7 +9,7 @@ import {
   oomKills,
   processesOf,
   type CgroupTree,
-} from './cgroup.ts'
+} from '#sys/cgroup.ts'
 import type { ExitRecord } from './driver.ts'
 import {
   bootId,

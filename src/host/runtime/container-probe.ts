@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { messageOf } from '#core/fault.ts'
 import { run } from '#sys/process.ts'
 import { initPath, initSource, ociConfig } from './bundle.ts'
-import { countsSwap, removeCgroup, type CgroupTree } from './cgroup.ts'
+import { countsSwap, removeCgroup, type CgroupTree } from '#sys/cgroup.ts'
 import type { Found } from './finding.ts'
 
 const candidates = ['crun', 'runc'] as const

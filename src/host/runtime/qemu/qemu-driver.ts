@@ -6,7 +6,7 @@ import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import type { Logger } from '#sys/log.ts'
 import { signalProcess } from '#sys/process.ts'
-import { removeUnusedParent } from '../cgroup.ts'
+import { removeUnusedParent } from '#sys/cgroup.ts'
 import type {
   DiskUsage,
   Driver,

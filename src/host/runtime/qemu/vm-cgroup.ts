@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, realpathSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { CgroupTree } from '../cgroup.ts'
+import type { CgroupTree } from '#sys/cgroup.ts'
 import type { MachineLimits } from '../driver.ts'
 import type { Accel } from './qemu-args.ts'
 

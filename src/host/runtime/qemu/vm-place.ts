@@ -4,7 +4,7 @@ import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
 import { tailOfFile } from '#sys/files.ts'
 import { isAlive } from '#sys/process.ts'
-import { findCgroups, machinesIn, oomKills, useOf, type CgroupTree } from '../cgroup.ts'
+import { findCgroups, machinesIn, oomKills, useOf, type CgroupTree } from '#sys/cgroup.ts'
 import type { ExitRecord } from '../driver.ts'
 import { bootId, readEnd } from '../machine-folder.ts'
 import {

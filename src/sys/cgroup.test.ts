@@ -12,7 +12,6 @@ import {
   removeCgroup,
   useOf,
 } from './cgroup.ts'
-import { parseSocketAddress } from './processes.ts'
 
 /** The files of version 2, on a kernel that may have version 1. */
 test('version 2 is one tree', (t) => {
@@ -58,14 +57,4 @@ test('version 1 is what is mounted: a folder left over by an unmount is not wait
   const begun = performance.now()
   assert.equal(await removeCgroup(tree, 'host/m1', 3_000), true)
   assert.ok(performance.now() - begun < 1_000)
-})
-
-test('addresses of sockets read as people write them', () => {
-  assert.equal(parseSocketAddress('0100007F:1F90'), '127.0.0.1:8080')
-  assert.equal(parseSocketAddress('00000000000000000000000000000000:0050'), '[::]:80')
-  assert.equal(parseSocketAddress('00000000000000000000000001000000:0050'), '[::1]:80')
-  assert.equal(
-    parseSocketAddress('0000AAFD1800000000004D0002000100:01BB'),
-    '[fdaa::18:4d:0:1:2]:443',
-  )
 })

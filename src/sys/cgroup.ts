@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { systemClock } from '#core/clock.ts'
-import { readTextFile } from '#sys/files.ts'
+import { readTextFile } from './files.ts'
 
 /**
  * The control groups of one host's machines, read and written directly. Version 2 is one tree; version 1 is a tree for
@@ -165,10 +165,14 @@ export async function removeCgroup(
   }
 }
 
+/** Removes a group and those in it as far as they are empty; kills nothing. */
+export function removeEmptyCgroups(tree: CgroupTree, path: string): void {
+  for (const at of folders(tree, path)) removeFolders(at)
+}
+
 /** Removes the group of a host that no machine has a group in; kills nothing. */
 export function removeUnusedParent(tree: CgroupTree, path: string): void {
-  if (machinesIn(tree, path).length > 0) return
-  for (const at of folders(tree, path)) removeFolders(at)
+  if (machinesIn(tree, path).length === 0) removeEmptyCgroups(tree, path)
 }
 
 /** A frozen process dies once it is thawed. */
