@@ -30,7 +30,9 @@ test('nobody is a machine of a host that is none', () => {
 })
 
 test('a process that is dead and not yet asked about is no machine', async () => {
-  const child = spawn('sh', ['-c', 'sh -c "exit 0" & echo $!; exec sleep 60'])
+  // A shell would ask, so the child ends only when its parent is none any more.
+  const dies = "sh -c 'until grep -q sleep /proc/$PPID/comm; do :; done'"
+  const child = spawn('sh', ['-c', `${dies} & echo $!; exec sleep 60`])
   try {
     const [said] = (await once(child.stdout, 'data')) as [Buffer]
     const pid = Number(said.toString())
