@@ -1,6 +1,8 @@
-import { open } from 'node:fs/promises'
+import { open, stat, statfs } from 'node:fs/promises'
+import { getSystemErrorMap } from 'node:util'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
+import { jailedDisk, runJailed } from '#sys/jail.ts'
 import { run, runOk, type RunOptions, type RunResult } from '#sys/process.ts'
 
 const commandTimeoutMs = 60_000
@@ -11,8 +13,6 @@ const lockWaitSeconds = 120
 const lockBusyCode = 75
 /** A program's way into its sandbox takes less. */
 const releaseTimeoutMs = 5_000
-const growTriesMax = 8
-const growRetryMs = 25
 
 export const gibibyte = 1024 ** 3
 
@@ -42,8 +42,15 @@ export async function runLocked(
   return result
 }
 
-async function runLockedOk(folder: string, words: readonly string[]): Promise<void> {
-  const { code, stdout, stderr } = await runLocked(folder, words)
+/** Runs a program on a disk that a stranger may have written, with no other rights than to that. */
+const runOnDisk = (folder: string, disk: string, words: readonly string[]): Promise<RunResult> =>
+  runJailed(disk, [...words, jailedDisk], {
+    seconds: longTimeoutMs / 1000,
+    run: (jailed, options) =>
+      runLocked(folder, jailed, { ...options, timeoutMs: longTimeoutMs + lockWaitSeconds * 2_000 }),
+  })
+
+function requireDone(words: readonly string[], { code, stdout, stderr }: RunResult): void {
   if (code === 0) return
   const said = (stderr.trim() || stdout.trim()).slice(-2000)
   throw new Fault('native_failed', `${words.join(' ')} failed with exit code ${code}: ${said}`)
@@ -60,7 +67,8 @@ export async function waitForLock(folder: string): Promise<void> {
  */
 export async function makeFileSystem(folder: string, disk: string): Promise<void> {
   const features = ['-O', 'metadata_csum_seed', '-E', 'assume_storage_prezeroed=1']
-  await runLockedOk(folder, ['mkfs.ext4', '-q', '-F', '-m', '0', ...features, disk])
+  const words = ['mkfs.ext4', '-q', '-F', '-m', '0', ...features, disk]
+  requireDone(words, await runLocked(folder, words))
 }
 
 /** Undefined when it is mounted, otherwise why it is not. */
@@ -83,11 +91,11 @@ export async function repairDisk(
   disk: string,
   how: { whose: DiskOwner; evenIfClean?: boolean },
 ): Promise<number> {
-  const words = ['e2fsck', ...(how.evenIfClean ? ['-f'] : []), '-p', disk]
-  const { code, stdout, stderr } = await runLocked(folder, words)
+  const words = ['e2fsck', ...(how.evenIfClean ? ['-f'] : []), '-p']
+  const { code, stdout, stderr } = await runOnDisk(folder, disk, words)
   if (code <= repairedMax) return code
-  const said = (stderr.trim() || stdout.trim()).replaceAll(/\s+/g, ' ').slice(0, 300)
-  throw damagedFault(how.whose, disk, said)
+  const said = `${stdout} ${stderr}`.replaceAll(`${jailedDisk}: `, '').replaceAll(/\s+/g, ' ')
+  throw damagedFault(how.whose, disk, said.trim().slice(0, 300))
 }
 
 /** For messages: what a disk is, and what to do when it cannot be mended. */
@@ -105,12 +113,13 @@ export const damagedFault = ({ name, orElse }: DiskOwner, disk: string, said: st
 /** Lets the file system of a disk that is not mounted fill its file. */
 export async function growUnmounted(folder: string, disk: string, whose: DiskOwner): Promise<void> {
   await repairDisk(folder, disk, { whose, evenIfClean: true })
-  await runLockedOk(folder, ['resize2fs', disk])
+  requireDone(['resize2fs', disk], await runOnDisk(folder, disk, ['resize2fs']))
 }
 
 /** A UUID of its own for a copy. */
 export async function renewUuid(folder: string, disk: string): Promise<void> {
-  await runLockedOk(folder, ['tune2fs', '-U', 'random', disk])
+  const words = ['tune2fs', '-U', 'random']
+  requireDone([...words, disk], await runOnDisk(folder, disk, words))
 }
 
 /** The loop device that has a disk. */
@@ -134,24 +143,30 @@ export async function waitForRelease(disk: string): Promise<string | undefined> 
   }
 }
 
+/** EXT4_IOC_RESIZE_FS: so many blocks, of the file system that has this folder. Exits with the number of an error. */
+const growScript = `
+  my ($point, $blocks) = @ARGV;
+  open(my $folder, '<', $point) or exit($! + 0);
+  my $wanted = pack('Q', $blocks);
+  exit(ioctl($folder, 0x40086610, $wanted) ? 0 : $! + 0);
+`
+const notPermitted = 1
+
 /**
- * Lets a mounted file system fill its file, under its writers. False where the kernel does not let this process do that
- * (it needs CAP_SYS_RESOURCE): the next mount does it.
+ * Lets a mounted file system fill its file, under its writers. The kernel alone does it: resize2fs would read, as root, what
+ * they wrote. False where the kernel does not let this process do that (it needs CAP_SYS_RESOURCE): the next mount does it.
  */
-export async function growMounted(disk: string): Promise<boolean> {
+export async function growMounted(disk: string, point: string): Promise<boolean> {
   const device = await deviceOf(disk)
   if (!device) throw new Fault('native_failed', `${disk} is mounted but on no loop device`)
   await runOk('losetup', ['-c', device], { timeoutMs: commandTimeoutMs })
-  for (let tries = 1; ; tries++) {
-    const result = await run('resize2fs', [device], { timeoutMs: longTimeoutMs })
-    if (result.code === 0) return true
-    if (/Permission denied|Operation not permitted/.test(result.stderr)) return false
-    // It may have read the superblock while the kernel wrote it, and then finds its checksum wrong.
-    if (tries >= growTriesMax) {
-      throw new Fault('native_failed', `resize2fs ${device} failed: ${result.stderr.trim()}`)
-    }
-    await systemClock.sleep(growRetryMs * tries)
-  }
+  const blocks = Math.floor((await stat(disk)).size / (await statfs(point)).bsize)
+  const words = ['-e', growScript, point, String(blocks)]
+  const { code } = await run('perl', words, { timeoutMs: longTimeoutMs })
+  if (code === notPermitted) return false
+  if (code === 0) return true
+  const [name] = getSystemErrorMap().get(-code) ?? [`error ${code}`]
+  throw new Fault('native_failed', `the file system at ${point} does not grow: ${name}`)
 }
 
 /** Makes a file at least this long; what is new reads as zeros and takes no space. */

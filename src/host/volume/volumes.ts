@@ -284,7 +284,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
       const when = await requireVms(id).grow(id)
       if (when !== 'grown') return when === 'at resume'
     } else if (mounted) {
-      if (!(await programs.growMounted(diskOf(id)))) {
+      if (!(await programs.growMounted(diskOf(id), mountPointOf(id)))) {
         options.log.warn(
           { volume: id },
           'the kernel lets only a process with CAP_SYS_RESOURCE grow a mounted file system; it grows at the next mount',

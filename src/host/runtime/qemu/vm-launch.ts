@@ -4,7 +4,6 @@ import {
   chownSync,
   closeSync,
   constants,
-  lstatSync,
   mkdirSync,
   openSync,
   rmSync,
@@ -13,6 +12,7 @@ import {
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { Fault } from '#core/fault.ts'
+import { bindLine, programParts, withoutRights } from '#sys/jail.ts'
 import { processStartTime, type ProcessIdentity } from '#sys/process.ts'
 import { architecture, fds, sockets } from './qemu-args.ts'
 import type { VmFolder, VmRecord } from './vm-folder.ts'
@@ -35,34 +35,18 @@ exec nsenter --net="$1" unshare --mount --ipc --uts /bin/sh -c '
   ulimit -c 0
   uid=$3; shift 5
   read -r word && [ "$word" = go ] || exit 1
-  exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --bounding-set=-all --inh-caps=-all \\
-    --no-new-privs -- "$@" </dev/null
+  exec ${withoutRights} "$@" </dev/null
 ' sh "$@"
 `
 
-const programFolders = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/etc', '/opt']
-
-/** What of the host a VMM sees: folders, and where a system has all of its programs in one, links to it. */
-function rootParts(): { folders: string[]; links: string[] } {
-  const found = programFolders.flatMap((path) => {
-    const about = lstatSync(path, { throwIfNoEntry: false })
-    return about ? [{ path, isLink: about.isSymbolicLink() }] : []
-  })
-  const pathsOf = (wanted: boolean) =>
-    found.filter(({ isLink }) => isLink === wanted).map(({ path }) => path)
-  return { folders: pathsOf(false), links: pathsOf(true) }
-}
-
 /** The root as mount reads it, built on /dev, which is needed no more. */
 function rootTable(run: string, folders: string[]): string {
-  const escaped = run.replaceAll(
-    /[\s\\#]/g,
-    (c) => `\\${c.charCodeAt(0).toString(8).padStart(3, '0')}`,
-  )
-  const binds = [...folders.map((path) => [path, path]), ['/proc', '/proc'], [escaped, '/run']]
+  const line = (from: string, to: string) => bindLine(from, `/dev${to}`, 'bind,X-mount.mkdir')
   return [
     'none /dev tmpfs size=64k,mode=755,nosuid,noexec',
-    ...binds.map(([from, to]) => `${from} /dev${to} none bind,X-mount.mkdir`),
+    ...folders.map((path) => line(path, path)),
+    line('/proc', '/proc'),
+    line(run, '/run'),
     '',
   ].join('\n')
 }
@@ -109,7 +93,7 @@ export function spawnVmm(
   rmSync(at.run, { recursive: true, force: true })
   mkdirSync(at.run, { mode: 0o700 })
   chownSync(at.run, record.uid, record.uid)
-  const { folders, links } = rootParts()
+  const { folders, links } = programParts(['/etc', '/opt'])
   writeFileSync(at.mountsFile, rootTable(at.run, folders), { mode: 0o600 })
   const files = openFiles(at, record, options)
   const log = openSync(at.vmmLog, 'w', 0o600)
