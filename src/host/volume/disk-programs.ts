@@ -71,9 +71,13 @@ export async function makeFileSystem(folder: string, disk: string): Promise<void
   requireDone(words, await runLocked(folder, words))
 }
 
-/** Undefined when it is mounted, otherwise why it is not. */
+/**
+ * Undefined when it is mounted, otherwise why it is not. What the kernel does about an error in it is not for its content to
+ * say, which could ask for a panic.
+ */
 export async function mountDisk(disk: string, point: string): Promise<string | undefined> {
-  const args = ['-t', 'ext4', '-o', 'loop,nodev,noatime', disk, point]
+  const options = 'loop,nodev,nosuid,noatime,errors=remount-ro'
+  const args = ['-t', 'ext4', '-o', options, disk, point]
   const result = await run('mount', args, { timeoutMs: commandTimeoutMs })
   return result.code === 0 ? undefined : result.stderr.trim()
 }

@@ -1,9 +1,20 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import { mountPoints } from './mount-table.ts'
@@ -36,7 +47,7 @@ function openHome(answers: { grows?: 'grown' | 'at resume' | 'at start' } = {}) 
     usage: async () => ({ blocks: 100, bsize: 4096, bfree: 60, bavail: 60 }),
   }
   const open = () => openVolumes({ dir: join(dir, 'v'), snapshotsDir: join(dir, 's'), log, vms })
-  return { open, volumes: open(), calls, standing: () => still }
+  return { dir, open, volumes: open(), calls, standing: () => still }
 }
 
 after(() => {
@@ -53,6 +64,46 @@ const sizeOfFileSystem = (disk: string): number => {
   const number = (name: string) =>
     Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(said.toString())?.[1])
   return number('Block count') * number('Block size')
+}
+
+/** As a guest may: two files that share a block, in a file system that calls itself clean and asks for a panic. */
+function writeAsAttacker(home: string, disk: string): void {
+  const file = join(home, 'file')
+  writeFileSync(file, 'words')
+  execFileSync('mkfs.ext4', ['-q', '-F', '-O', '^extent,^64bit', disk])
+  const debugfs = (words: string) =>
+    execFileSync('debugfs', ['-w', '-R', words, disk], { stdio: ['ignore', 'pipe', 'ignore'] })
+  for (const name of ['a', 'b']) debugfs(`write "${file}" ${name}`)
+  debugfs(`sif b block[0] ${debugfs('bmap a 0').toString().trim()}`)
+  execFileSync('tune2fs', ['-e', 'panic', disk], { stdio: 'ignore' })
+}
+
+const mountOptions = (point: string): string =>
+  execFileSync('findmnt', ['-no', 'OPTIONS', point]).toString()
+
+/** The check of a disk that runs now; it is made to stand still. */
+async function stoppedCheck(): Promise<number> {
+  for (
+    const end = performance.now() + 20_000;
+    performance.now() < end;
+    await systemClock.sleep(2)
+  ) {
+    for (const pid of readdirSync('/proc').map(Number)) {
+      const words = pid ? wordsOf(pid) : []
+      if (!words[0]?.endsWith('e2fsck') || words.at(-1) !== '/disk') continue
+      process.kill(pid, 'SIGSTOP')
+      return pid
+    }
+  }
+  throw new Error('no check is seen')
+}
+
+function wordsOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1)
+  } catch {
+    return [] // It ended.
+  }
 }
 
 const gibibyte = 1024 ** 3
@@ -127,4 +178,66 @@ test('VOL-3: how full a disk is that a VM has is what its guest says', async () 
     bytes_used: 40 * 4096,
     bytes_total: 100 * 4096,
   })
+})
+
+test('what a VM wrote is checked as a whole before the kernel mounts it here, and refused by name', async () => {
+  const { dir, volumes, open } = openHome()
+  await volumes.create({ id: 'vol_g', sizeGb: 1, fstype: 'ext4' })
+  const point = await volumes.mount('vol_g')
+  assert.match(mountOptions(point), /nosuid,nodev/)
+  const disk = await volumes.attach('vol_g')
+  writeAsAttacker(dir, disk)
+  await volumes.unmount('vol_g')
+  for (const each of [volumes, open()]) {
+    await assert.rejects(
+      each.mount('vol_g'),
+      (error) =>
+        isFault(error, 'native_failed') &&
+        /volume vol_g is damaged: .*Multiply-claimed.*e2fsck -n/.test(error.message),
+    )
+  }
+  assert.equal(mountPoints().has(point), false)
+  execFileSync('sh', ['-c', 'e2fsck -fy "$0"; [ $? -le 2 ]', disk], { stdio: 'ignore' })
+  await volumes.mount('vol_g')
+  assert.equal(readFileSync(join(point, 'a'), 'utf8'), 'words')
+  assert.match(mountOptions(point), /errors=remount-ro/)
+  await volumes.unmount('vol_g')
+})
+
+test('the program that reads what a VM wrote has no rights of ours, and a host that is killed leaves none', async () => {
+  const { dir, volumes, open } = openHome()
+  await volumes.create({ id: 'vol_h', sizeGb: 500, fstype: 'ext4' })
+  await volumes.attach('vol_h')
+  await volumes.unmount('vol_h')
+  const script = `
+    const { openVolumes } = await import(${JSON.stringify(join(import.meta.dirname, 'volumes.ts'))})
+    const log = { info() {}, debug() {}, warn() {} }
+    await openVolumes({ dir: '${join(dir, 'v')}', snapshotsDir: '${join(dir, 's')}', log }).mount('vol_h')`
+  const host = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'ignore' })
+  const ended = once(host, 'exit')
+  const pid = await stoppedCheck()
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const namespaces = ['mnt', 'net', 'pid', 'ipc', 'uts']
+  const ours = namespaces.filter(
+    (name) => readlinkSync(`/proc/${pid}/ns/${name}`) === readlinkSync(`/proc/self/ns/${name}`),
+  )
+  const files = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+  host.kill('SIGKILL')
+  await ended
+  const next = open().mount('vol_h')
+  process.kill(pid, 'SIGCONT')
+  assert.match(status, /^Uid:\t(19[45]\d{7})\t\1\t\1\t\1$/m)
+  for (const set of ['Inh', 'Prm', 'Eff', 'Bnd', 'Amb'])
+    assert.match(status, RegExp(`Cap${set}:\t0+$`, 'm'))
+  assert.match(status, /^NoNewPrivs:\t1$/m)
+  assert.match(status, /^Groups:\t ?$/m)
+  assert.deepEqual(ours, [])
+  assert.ok(
+    files.every((file) => /^(pipe:|socket:|\/disk$|\/dev\/null$)/.test(file)),
+    files.join(),
+  )
+  await next
+  assert.deepEqual(wordsOf(pid), [])
+  assert.equal(statSync(open().imagePath('vol_h')).uid, 0)
+  await volumes.destroy('vol_h')
 })

@@ -117,6 +117,8 @@ export function openVolumes(options: VolumesOptions): Volumes {
   const growMarkOf = (id: string): string => join(dir, id, 'grow')
   /** There while a VM has the disk, over its suspension too. */
   const vmMarkOf = (id: string): string => join(dir, id, 'vm')
+  /** There from when a VM that had the disk let go of it until all of that is checked. */
+  const vmWroteMarkOf = (id: string): string => join(dir, id, 'vm-wrote')
   /** There while its writers stand still. */
   const frozenMarkOf = (id: string): string => join(dir, id, 'frozen')
 
@@ -332,6 +334,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
     if (existsSync(vmMarkOf(id))) {
       throw new Fault('conflict', `the disk of volume ${id} is a VM's; stop its machine first`)
     }
+    if (existsSync(vmWroteMarkOf(id))) await checkAll(id)
     const held = existsSync(growMarkOf(id)) && (await programs.waitForRelease(diskOf(id)))
     if (held) {
       // Its file system lives on and is only shown here again.
@@ -351,6 +354,18 @@ export function openVolumes(options: VolumesOptions): Volumes {
     throw programs.damagedFault(ownerOf(id), diskOf(id), `it cannot be mounted: ${second}`)
   }
 
+  /**
+   * A guest wrote every byte of its disk, perhaps to attack the kernel that mounts it: before ours does, it is checked as a
+   * whole, however clean it says that it is.
+   */
+  async function checkAll(id: string): Promise<void> {
+    await requireReleased(id)
+    const how = { whose: ownerOf(id), evenIfClean: true }
+    const repair = await programs.repairDisk(folderOf(id), diskOf(id), how)
+    await rm(vmWroteMarkOf(id), { force: true })
+    options.log.debug({ volume: id, repair }, "a VM's volume was checked for a mount")
+  }
+
   function requireDisk(id: string): void {
     if (!existsSync(diskOf(id))) throw new Fault('not_found', `volume ${id} is not on this host`)
   }
@@ -366,7 +381,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
   }
 
   async function unmount(id: string): Promise<void> {
-    await rm(vmMarkOf(id), { force: true })
+    if (existsSync(vmMarkOf(id))) await rename(vmMarkOf(id), vmWroteMarkOf(id))
     await letGo(id)
   }
 
