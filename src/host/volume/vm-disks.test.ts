@@ -18,7 +18,8 @@ import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import { mountPoints } from './mount-table.ts'
-import { openVolumes, type VolumeVms } from './volumes.ts'
+import type { VolumeVms } from './vm-disks.ts'
+import { openVolumes } from './volumes.ts'
 
 const log = createLogger('vm-disks-test')
 log.level = 'silent'

@@ -5,12 +5,13 @@ import { systemClock, type Clock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
 import { run } from '#sys/process.ts'
-import { copyCold, copyFrozen, copyStill, thaw } from './disk-copy.ts'
+import { copyCold, copyFrozen, thaw } from './disk-copy.ts'
 import * as programs from './disk-programs.ts'
 import { unpackDisk, type DiskStream } from './disk-stream.ts'
 import { mountPoints } from './mount-table.ts'
 import { openSnapshots, type Snapshots } from './snapshots.ts'
 import { openTurns } from './turns.ts'
+import { openVmDisks, type DiskCounts, type VolumeVms } from './vm-disks.ts'
 
 export interface VolumesOptions {
   dir: string
@@ -18,23 +19,6 @@ export interface VolumesOptions {
   log: Logger
   clock?: Clock
   vms?: VolumeVms
-}
-
-/** What the room asks of the VM that has a volume's disk: only its guest may mount it, check it or let it grow. */
-export interface VolumeVms {
-  /** Runs the action while nothing is written to the disk. */
-  still<T>(volume: string, action: () => Promise<T>): Promise<T>
-  /** Its file became larger: the guest sees it now, or not before it goes on or starts. */
-  grow(volume: string): Promise<'grown' | 'at resume' | 'at start'>
-  /** What the guest says of it, in the words of statfs; undefined when it says nothing. */
-  usage(volume: string): Promise<DiskCounts | undefined>
-}
-
-export interface DiskCounts {
-  blocks: number
-  bsize: number
-  bfree: number
-  bavail: number
 }
 
 /** What a volume is filled from: a snapshot or a volume of this host, or what another host sends. */
@@ -115,12 +99,9 @@ export function openVolumes(options: VolumesOptions): Volumes {
   const mountPointOf = (id: string): string => join(dir, id, 'mount')
   /** There while its file system is to fill its file. */
   const growMarkOf = (id: string): string => join(dir, id, 'grow')
-  /** There while a VM has the disk, over its suspension too. */
-  const vmMarkOf = (id: string): string => join(dir, id, 'vm')
-  /** There from when a VM that had the disk let go of it until all of that is checked. */
-  const vmWroteMarkOf = (id: string): string => join(dir, id, 'vm-wrote')
   /** There while its writers stand still. */
   const frozenMarkOf = (id: string): string => join(dir, id, 'frozen')
+  const vmDisks = openVmDisks(folderOf, options.vms)
 
   /** The verbs on one volume take turns. */
   function inTurn<T>(id: string, action: () => Promise<T>): Promise<T> {
@@ -233,7 +214,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
           await copyFrozen({ ...copy, point, marker: frozenMarkOf(id) })
           return { copied: await modifiedAt(copy.disk) }
         }
-        if (existsSync(vmMarkOf(id))) return { copied: await copyOfVm(id, copy) }
+        if (vmDisks.has(id)) return { copied: await vmDisks.copy(id, copy) }
         await requireReleased(id)
         const before = await modifiedAt(copy.disk)
         const stop = new AbortController()
@@ -247,22 +228,6 @@ export function openVolumes(options: VolumesOptions): Volumes {
     }
     to.signal?.throwIfAborted()
     throw new Fault('conflict', `volume ${id} was mounted again and again while it was copied`)
-  }
-
-  /** As a power cut would leave it: its file system repairs that by its journal at the next mount. */
-  async function copyOfVm(id: string, copy: Parameters<typeof copyStill>[0]): Promise<number> {
-    const vms = requireVms(id)
-    const still = (action: () => Promise<void>) =>
-      vms.still(id, async () => {
-        await action()
-        return modifiedAt(copy.disk)
-      })
-    return copyStill(copy, still)
-  }
-
-  function requireVms(id: string): VolumeVms {
-    if (options.vms) return options.vms
-    throw new Fault('conflict', `volume ${id} is a VM's; stop its machine first`)
   }
 
   function remember(id: string, copy: { stop: AbortController; done: Promise<unknown> }): void {
@@ -282,8 +247,8 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await programs.flush(folderOf(id))
     await programs.lengthen(diskOf(id), sizeGb * programs.gibibyte)
     const mounted = mountPoints().has(mountPointOf(id))
-    if (existsSync(vmMarkOf(id))) {
-      const when = await requireVms(id).grow(id)
+    if (vmDisks.has(id)) {
+      const when = await vmDisks.grow(id)
       if (when !== 'grown') return when === 'at resume'
     } else if (mounted) {
       if (!(await programs.growMounted(diskOf(id), mountPointOf(id)))) {
@@ -303,8 +268,8 @@ export function openVolumes(options: VolumesOptions): Volumes {
   }
 
   async function growOn(id: string): Promise<void> {
-    if (!existsSync(growMarkOf(id)) || !existsSync(vmMarkOf(id))) return
-    if ((await requireVms(id).grow(id)) === 'grown') await rm(growMarkOf(id), { force: true })
+    if (!existsSync(growMarkOf(id)) || !vmDisks.has(id)) return
+    if ((await vmDisks.grow(id)) === 'grown') await rm(growMarkOf(id), { force: true })
   }
 
   async function growIfMarked(id: string): Promise<void> {
@@ -315,15 +280,14 @@ export function openVolumes(options: VolumesOptions): Volumes {
 
   async function attach(id: string): Promise<string> {
     requireDisk(id)
-    if (existsSync(vmMarkOf(id))) return diskOf(id)
+    if (vmDisks.has(id)) return diskOf(id)
     await letGo(id)
     await requireReleased(id)
     await growIfMarked(id)
     // The guest can repair nothing that its journal does not: what was cut off badly is mended first.
     const repair = await programs.repairDisk(folderOf(id), diskOf(id), { whose: ownerOf(id) })
     options.log.debug({ volume: id, repair }, 'volume was checked for a VM')
-    await writeFile(vmMarkOf(id), '')
-    await programs.flush(folderOf(id))
+    await vmDisks.take(id)
     return diskOf(id)
   }
 
@@ -331,10 +295,10 @@ export function openVolumes(options: VolumesOptions): Volumes {
     const point = mountPointOf(id)
     if (mountPoints().has(point)) return point
     requireDisk(id)
-    if (existsSync(vmMarkOf(id))) {
+    if (vmDisks.has(id)) {
       throw new Fault('conflict', `the disk of volume ${id} is a VM's; stop its machine first`)
     }
-    if (existsSync(vmWroteMarkOf(id))) await checkAll(id)
+    if (vmDisks.wrote(id)) await checkAll(id)
     const held = existsSync(growMarkOf(id)) && (await programs.waitForRelease(diskOf(id)))
     if (held) {
       // Its file system lives on and is only shown here again.
@@ -362,7 +326,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await requireReleased(id)
     const how = { whose: ownerOf(id), evenIfClean: true }
     const repair = await programs.repairDisk(folderOf(id), diskOf(id), how)
-    await rm(vmWroteMarkOf(id), { force: true })
+    await vmDisks.checked(id)
     options.log.debug({ volume: id, repair }, "a VM's volume was checked for a mount")
   }
 
@@ -381,7 +345,7 @@ export function openVolumes(options: VolumesOptions): Volumes {
   }
 
   async function unmount(id: string): Promise<void> {
-    if (existsSync(vmMarkOf(id))) await rename(vmMarkOf(id), vmWroteMarkOf(id))
+    await vmDisks.letGo(id)
     await letGo(id)
   }
 
@@ -415,8 +379,8 @@ export function openVolumes(options: VolumesOptions): Volumes {
   async function usageOf(ids: readonly string[]): Promise<Map<string, VolumeUsage>> {
     const points = mountPoints()
     const entries = ids.map(async (id): Promise<[string, VolumeUsage][]> => {
-      const ofVm = () => (existsSync(vmMarkOf(id)) ? options.vms?.usage(id) : undefined)
-      const counts = await (points.has(mountPointOf(id)) ? statfs(mountPointOf(id)) : ofVm())
+      const point = mountPointOf(id)
+      const counts = await (points.has(point) ? statfs(point) : vmDisks.usage(id))
       return counts ? [[id, usageFrom(counts)]] : []
     })
     return new Map((await Promise.all(entries)).flat())
