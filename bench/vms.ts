@@ -79,7 +79,7 @@ async function bench(): Promise<void> {
   await layNetwork()
   const network = await networkHere()
   const initPath = join(built, 'guest/init')
-  const kernel = await guestKernel({ cacheDir: kernelCacheDir, initPath })
+  const kernel = await guestKernel({ cacheDir: kernelCacheDir, initramfsDir: shop.dir, initPath })
   const tscKhz = Number(await runOk(initPath, ['--tsc-khz']))
   const spec: StartSpec = shop.spec(['httpd', '-f', '-p', String(port), '-h', '/etc'], {
     limits: { cpus: 1, cpuKind: 'performance', memoryMb },

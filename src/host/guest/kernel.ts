@@ -14,7 +14,7 @@ import { zstdDecompressSync } from 'node:zlib'
 import { z } from 'zod'
 import { Fault } from '#core/fault.ts'
 import { withFileLock } from '#sys/file-lock.ts'
-import { readJsonFile, writeFileAtomic } from '#sys/files.ts'
+import { readJsonFile, removeFile, writeFileAtomic } from '#sys/files.ts'
 import { runOk } from '#sys/process.ts'
 import { initramfs } from './initramfs.ts'
 import { inLoadOrder, moduleName, wantedModules } from './modules.ts'
@@ -35,8 +35,10 @@ export interface GuestKernel {
 }
 
 export interface KernelOptions {
-  /** Kept from one start to the next; may be removed whole at any time. */
+  /** Kept from one start to the next, and shared by hosts; may be removed whole while none of them runs. */
   cacheDir: string
+  /** Of this host alone: an initramfs of an earlier PID 1 is removed from it. */
+  initramfsDir: string
   /** PID 1. */
   initPath: string
 }
@@ -58,7 +60,7 @@ const debianCpu = process.arch === 'arm64' ? 'arm64' : 'amd64'
 
 /** Debian's generic kernel, fetched and unpacked once, and an initramfs for the PID 1 of now. Never installs anything. */
 export async function guestKernel(options: KernelOptions): Promise<GuestKernel> {
-  mkdirSync(options.cacheDir, { recursive: true })
+  for (const at of [options.cacheDir, options.initramfsDir]) mkdirSync(at, { recursive: true })
   const dir = join(options.cacheDir, 'kernel')
   const record = readRecord(dir) ?? (await fetchOnce(options.cacheDir, dir))
   const modules = record.modules.map((name) => ({
@@ -67,8 +69,7 @@ export async function guestKernel(options: KernelOptions): Promise<GuestKernel> 
   }))
   const image = initramfs({ init: readFileSync(options.initPath), modules })
   const imageDigest = sha256(image)
-  const initramfsPath = join(options.cacheDir, `initramfs-${imageDigest.slice(0, 16)}.cpio`)
-  if (!existsSync(initramfsPath)) writeFileAtomic(initramfsPath, image)
+  const initramfsPath = keepInitramfs(options.initramfsDir, image, imageDigest)
   return {
     release: record.release,
     packageDigest: record.packageDigest,
@@ -77,6 +78,16 @@ export async function guestKernel(options: KernelOptions): Promise<GuestKernel> 
     initramfsPath,
     digest: sha256(Buffer.from(`${record.packageDigest} ${imageDigest}`)),
   }
+}
+
+/** Where it lies. The others go: who boots or resumes reads this one, and who runs has read its own. */
+function keepInitramfs(dir: string, image: Buffer, digest: string): string {
+  const file = `initramfs-${digest.slice(0, 16)}.cpio`
+  if (!existsSync(join(dir, file))) writeFileAtomic(join(dir, file), image)
+  for (const name of readdirSync(dir)) {
+    if (name.startsWith('initramfs-') && name !== file) removeFile(join(dir, name))
+  }
+  return join(dir, file)
 }
 
 function readRecord(dir: string): KernelRecord | undefined {

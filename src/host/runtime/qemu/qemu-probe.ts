@@ -49,7 +49,8 @@ export async function probeVm(options: ProbeOptions): Promise<Found<VmMakers>> {
     await clearOldProbes(options)
     const version = (await runOk(architecture().program, ['--version'])).split('\n')[0] ?? ''
     const initPath = options.initPath ?? initBuilt
-    const kernel = await guestKernel({ cacheDir: options.kernelCacheDir, initPath })
+    const { dir, kernelCacheDir } = options
+    const kernel = await guestKernel({ cacheDir: kernelCacheDir, initramfsDir: dir, initPath })
     readableByVmms(kernel.elfPath)
     readableByVmms(kernel.initramfsPath)
     return await choose(options, { kernel, version })
