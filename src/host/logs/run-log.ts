@@ -105,7 +105,13 @@ export class RunLog {
     const after = { ...place, size: size + text.length }
     const step = JSON.stringify({ before, after, ns: String(this.#ns) })
     await this.#placeFile.write(step.padEnd(stepBytes), 0)
-    await this.#file.appendFile(text)
+    try {
+      await this.#file.appendFile(text)
+    } catch (error) {
+      // As of a disk that is full: no half of a line stays for the next one to be glued to.
+      await this.#file.truncate(size)
+      throw error
+    }
     this.#place = after
     this.#allowance -= text.length
   }

@@ -53,6 +53,9 @@ const connectTimeoutMs = 5_000
 /** PID 1 answers within moments, unless it hangs. */
 const signalWaitMs = 1_000
 const hangUpTimeoutMs = 1_000
+/** A unix socket does not lose its other end without a word: a ping finds a PID 1 that hangs, and that can take a while. */
+const pingEveryMs = 10_000
+const pingDeadlineMs = 30_000
 
 /**
  * Machines as containers: our PID 1 in a container of crun or runc. A weaker wall than a VM: all machines share the host's
@@ -175,6 +178,9 @@ class ContainerDriver implements Driver {
     const opening = MachineChannel.open({
       id,
       dial: () => dialGuest(at.dir),
+      padded: false,
+      pingEveryMs,
+      pingDeadlineMs,
       asleep: () => this.#place.isFrozen(id),
       logFile: record.logFile,
       placeFile: at.placeFile,

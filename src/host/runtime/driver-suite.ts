@@ -18,6 +18,7 @@ import { isFault } from '#core/fault.ts'
 import { readTextFile } from '#sys/files.ts'
 import { run, runOk } from '#sys/process.ts'
 import type { Driver, ExecRequest, OnApi, StartSpec } from './driver.ts'
+import { outputSuite } from './output-suite.ts'
 import { programSuite } from './program-suite.ts'
 import { openWorkshop, packing, type Workshop } from './test-support.ts'
 
@@ -410,27 +411,10 @@ export function driverSuite(options: SuiteOptions): void {
       )
     })
 
-    test('a host that is away at the end learns the code, and loses no output and has none twice', async () => {
-      const script =
-        'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done; sleep 0.2; echo last >&2; exit 6'
-      const spec = await started(['sh', '-c', `sleep 0.1; ${script}`])
-      while (!shop.output(spec).includes('line 1')) await systemClock.sleep(1)
-      driver.close()
-      await systemClock.sleep(500)
-      driver = open()
-      assert.equal(await driver.recover(spec.id), 'running')
-      const end = await driver.exited(spec.id)
-      assert.equal(end.exitCode, 6)
-      assert.equal(end.error, undefined)
-      const wanted = Array.from({ length: 3000 }, (_, i) => `line ${i + 1}`)
-      assert.deepEqual(shop.output(spec).split('\n').toSorted(), [...wanted, 'last'].toSorted())
-    })
-
-    test('a command has an empty input, and may open its output anew, whichever user it runs as', async () => {
-      const script = 'cat; echo by path > /dev/stdout; echo too > /dev/stderr; printf unended'
-      const { end, output } = await runToEnd(shop.spec(['sh', '-c', script], { user: 'web' }))
-      assert.equal(end.exitCode, 0, output)
-      assert.deepEqual(output.split('\n').toSorted(), ['by path', 'too', 'unended'].toSorted())
+    outputSuite({
+      shop: () => shop,
+      driver: () => driver,
+      reopen: () => (driver = open()),
     })
 
     test('destroy leaves nothing, again and for the unknown', async () => {

@@ -38,6 +38,8 @@ const bootTimeoutMs: Record<Accel, number> = { kvm: 30_000, tcg: 60_000 }
 const tscKhzGuess = 2_000_000
 const probeId = 'probe'
 const initBuilt = resolve(import.meta.dirname, '../../../../build/guest/init')
+/** Of a guest without a machine nobody wants to hear. */
+const quiet = { info() {}, warn() {} }
 const slow = 'emulated by QEMU (TCG), several times slower than a processor'
 
 /**
@@ -144,8 +146,8 @@ async function bootOnce(options: ProbeOptions, makers: VmMakers): Promise<number
     const record = probeRecord(place, makers)
     writeVmRecord(at, record)
     const vmm = await launch({ place, makers, onGone: () => {} }, record, undefined)
-    const onNote = () => {}
-    const talk = await VmSession.open({ at, record, pid: vmm.identity.pid, onNote, onOver: onNote })
+    const { pid } = vmm.identity
+    const talk = await VmSession.open({ at, record, pid, log: quiet, onOver: () => {} })
     session = talk
     const alive = orGone(vmm, () => bootFailure(place, record, talk))
     await Promise.race([talk.guest.connected(bootTimeoutMs[makers.accel]), alive]).catch(

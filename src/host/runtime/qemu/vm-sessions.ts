@@ -1,4 +1,3 @@
-import { messageOf } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
 import type { OnApi } from '../driver.ts'
 import type { VmPlace } from './vm-place.ts'
@@ -39,7 +38,7 @@ export class VmSessions {
         at: this.#place.folder(id),
         record,
         pid,
-        onNote: (words) => this.#log.info({ id, words }, 'PID 1 says'),
+        log: this.#log,
         onApi: this.#onApi,
         onOver: () => this.#onOver(id),
       }),
@@ -69,11 +68,7 @@ export class VmSessions {
     const open = this.#open.get(id)
     this.#open.delete(id)
     const session = await open?.session.catch(() => undefined)
-    await session
-      ?.close()
-      .catch((error: unknown) =>
-        this.#log.warn({ id, error: messageOf(error) }, 'cannot close the log of a machine'),
-      )
+    await session?.close()
   }
 
   closeAll(): void {
