@@ -1,4 +1,5 @@
 import { isFault, messageOf } from '#core/fault.ts'
+import { explainDiskFull } from '#sys/disk-full.ts'
 import type { Agent } from './agent.ts'
 import { clearUp, prepareAndStart } from './hooks/index.ts'
 import { keepsRoot } from './kept-root.ts'
@@ -26,8 +27,9 @@ export async function launch(
       const durability = record.life.newRoot ? 'power' : 'crash'
       const change = { patch: { ip4, lastError: null }, events, durability } as const
       return { event: { type: 'ran' }, change }
-    } catch (error) {
+    } catch (cause) {
       if (agent.mode === 'closed') return undefined
+      const error = explainDiskFull(cause)
       // What the user's config or image is to blame for stays so; a system under load may have recovered.
       const ours = !isFault(error) || error.whose === 'system'
       if (hard.signal.aborted || !ours || tries >= triesMax) {

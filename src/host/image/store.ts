@@ -8,6 +8,7 @@ import { limits } from '#core/limits.ts'
 import { ulid } from '#core/ids.ts'
 import type { ResolvedImage } from '#spec/host-api.ts'
 import type { RegistryAccess } from '#spec/settings.ts'
+import { explainDiskFull } from '#sys/disk-full.ts'
 import { readJsonFile } from '#sys/files.ts'
 import type { Logger } from '#sys/log.ts'
 import { flatten } from './flatten.ts'
@@ -239,7 +240,7 @@ export function openImageStore(options: ImageStoreOptions): ImageStore {
       )
       return localImage(record)
     } catch (error) {
-      throw explainDisk(error, options.dir)
+      throw explainDiskFull(error)
     } finally {
       abort.abort()
       await Promise.allSettled(layers)
@@ -303,11 +304,4 @@ async function publish(from: string, to: string): Promise<void> {
   await flush(from)
   await rename(from, to)
   await flush(join(to, '..'))
-}
-
-function explainDisk(error: unknown, dir: string): unknown {
-  if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') return error
-  return new Fault('insufficient_capacity', `the disk of ${dir} is full; free some space`, {
-    cause: error,
-  })
 }

@@ -3,6 +3,7 @@ import { constants as osConstants } from 'node:os'
 import { systemClock } from '#core/clock.ts'
 import { Fault, messageOf } from '#core/fault.ts'
 import type { Guest } from '#host/guest/index.ts'
+import { explainDiskFull } from '#sys/disk-full.ts'
 import type { Logger } from '#sys/log.ts'
 import { killAll, removeUnusedParent, setFrozen, useOf } from '#sys/cgroup.ts'
 import { clearContainer } from './container-clear.ts'
@@ -130,7 +131,7 @@ class ContainerDriver implements Driver {
       } catch (error) {
         // A root that was to be kept is there for the next try.
         await this.#forget(spec.id, { keepRoot: spec.keepRoot === true })
-        throw error
+        throw explainDiskFull(error)
       } finally {
         this.#starting--
       }

@@ -2,6 +2,7 @@ import { rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { Fault } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
 import { lockArgs, longTimeoutMs, runLocked } from './disk-programs.ts'
+import { diskFull, saysDiskFull } from '#sys/disk-full.ts'
 import { run } from '#sys/process.ts'
 
 /** Shares the blocks where the file system can, at once; fails where it cannot. */
@@ -35,6 +36,7 @@ export async function copyCold(copy: Copy, signal: AbortSignal): Promise<boolean
   await requireRoom(copy.targetFolder, (await stat(copy.disk)).blocks * 512)
   const { code, stderr } = await under(copyWords)
   if (signal.aborted) return false
+  if (saysDiskFull(stderr)) throw diskFull()
   if (code !== 0) throw new Fault('native_failed', `cannot copy ${copy.disk}: ${stderr.trim()}`)
   return true
 }
@@ -114,6 +116,7 @@ async function copyWithin(
       `the ${Math.ceil(how.bytes / 1024 ** 2)} MB of ${disk} cannot be copied while its writers stand still, for at most ${limits.volumeFreezeMsMax / 1000} s, and the host's file system has no copy-on-write; stop the machine and try again, or keep the host's folder on XFS or Btrfs`,
     )
   }
+  if (saysDiskFull(stderr)) throw diskFull()
   if (code !== 0) throw new Fault('native_failed', `cannot copy ${disk}: ${stderr.trim()}`)
 }
 

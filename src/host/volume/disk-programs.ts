@@ -2,6 +2,7 @@ import { open, stat, statfs } from 'node:fs/promises'
 import { getSystemErrorMap } from 'node:util'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
+import { diskFull, saysDiskFull } from '#sys/disk-full.ts'
 import { jailedDisk, runJailed } from '#sys/jail.ts'
 import { run, runOk, type RunOptions, type RunResult } from '#sys/process.ts'
 
@@ -52,6 +53,7 @@ const runOnDisk = (folder: string, disk: string, words: readonly string[]): Prom
 
 function requireDone(words: readonly string[], { code, stdout, stderr }: RunResult): void {
   if (code === 0) return
+  if (saysDiskFull(stderr)) throw diskFull()
   const said = (stderr.trim() || stdout.trim()).slice(-2000)
   throw new Fault('native_failed', `${words.join(' ')} failed with exit code ${code}: ${said}`)
 }
@@ -98,6 +100,7 @@ export async function repairDisk(
   const words = ['e2fsck', ...(how.evenIfClean ? ['-f'] : []), '-p']
   const { code, stdout, stderr } = await runOnDisk(folder, disk, words)
   if (code <= repairedMax) return code
+  if (saysDiskFull(stdout + stderr)) throw diskFull()
   const said = `${stdout} ${stderr}`.replaceAll(`${jailedDisk}: `, '').replaceAll(/\s+/g, ' ')
   throw damagedFault(how.whose, disk, said.trim().slice(0, 300))
 }

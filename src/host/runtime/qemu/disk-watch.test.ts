@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
+import { isFault } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import { run, runOk } from '#sys/process.ts'
 import type { Driver } from '../driver.ts'
@@ -61,6 +62,40 @@ test('a VM on a host whose disk is full stands still, which is said once, and go
   assert.equal((await asked).stdout, 'patient\n')
   await until(() => heard.length > 1)
   assert.deepEqual(heard[1], { level: 'info', message: 'There is room: it goes on' })
+})
+
+test('a start on a host whose disk is full says so, before its disk is made or while it boots', async (t) => {
+  const shop = await openWorkshop()
+  const dir = join(shop.dir, 'small')
+  mkdirSync(dir)
+  await runOk('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'none', dir])
+  const hostId = `none-${process.pid}`
+  const driver = openQemuDriver({ dir, hostId, kernelCacheDir, log: createLogger('test') })
+  t.after(() => cleanUp(driver, dir, shop))
+  // A swap file is written out at once, and its guest does not go on before.
+  const limits = { cpus: 1, cpuKind: 'shared', memoryMb: 128, swapMb: 64 } as const
+  const spec = shop.spec(['sleep', '600'], { rootSizeMb: 256, limits })
+  const filler = join(dir, 'filler')
+  const fillBut = (bytes: number) => {
+    rmSync(filler, { force: true })
+    const { bavail, bsize } = statfsSync(dir)
+    writeFileSync(filler, Buffer.alloc(bavail * bsize - bytes, 1))
+  }
+  const isTold = (error: unknown) =>
+    isFault(error, 'insufficient_capacity') &&
+    error.message.startsWith("the host's disk is full; remove machines, volumes or snapshots")
+  fillBut(0)
+  await assert.rejects(driver.start(spec), isTold)
+  fillBut(40 * 1024)
+  await assert.rejects(driver.start(spec), isTold)
+  rmSync(filler)
+  const starting = driver.start(spec)
+  const began = performance.now()
+  await until(() => existsSync(join(dir, 'machines', spec.id, 'run/qmp.sock')))
+  fillBut(0)
+  await assert.rejects(starting, isTold)
+  assert.ok(performance.now() - began < 60_000, 'it was waited for as one that is slow')
+  assert.equal(await driver.recover(spec.id), undefined)
 })
 
 test('any other trouble of the disk is told to the guest, which does not stand still', async (t) => {

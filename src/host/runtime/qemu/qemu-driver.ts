@@ -4,6 +4,7 @@ import { systemClock } from '#core/clock.ts'
 import { deadline, unlessAborted, within } from '#sys/abort.ts'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import { limits } from '#core/limits.ts'
+import { explainDiskFull } from '#sys/disk-full.ts'
 import type { Logger } from '#sys/log.ts'
 import { signalProcess } from '#sys/process.ts'
 import { removeUnusedParent } from '#sys/cgroup.ts'
@@ -153,7 +154,7 @@ class QemuDriver implements Driver {
       } catch (error) {
         // A root that was to be kept is there for the next try.
         await this.#forget(spec.id, { keepRoot: spec.keepRoot === true })
-        throw error
+        throw explainDiskFull(error)
       } finally {
         this.#place.releaseUid(spec.id)
       }

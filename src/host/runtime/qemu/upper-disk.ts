@@ -1,9 +1,11 @@
 import { existsSync, renameSync, statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { Fault } from '#core/fault.ts'
 import { growUnmounted, lengthen, repairDisk } from '#host/volume/index.ts'
+import { diskFull, saysDiskFull } from '#sys/disk-full.ts'
 import { removeFile } from '#sys/files.ts'
-import { runOk } from '#sys/process.ts'
+import { run } from '#sys/process.ts'
 
 const mebibyte = 1024 * 1024
 const copyTimeoutMs = 10 * 60_000
@@ -28,7 +30,7 @@ async function makeTemplate(path: string, sizeMb: number): Promise<void> {
   await file.truncate(sizeMb * mebibyte)
   await file.close()
   const features = ['-O', '^resize_inode', '-J', 'size=16', '-E', 'assume_storage_prezeroed=1']
-  await runOk('mkfs.ext4', ['-q', '-F', '-m', '0', ...features, unfinished])
+  await make('mkfs.ext4', ['-q', '-F', '-m', '0', ...features, unfinished])
   renameSync(unfinished, path)
 }
 
@@ -48,10 +50,15 @@ export async function makeUpper(
   const unfinished = `${path}.new`
   // Not into a file that the copy of an earlier host process may still be writing.
   for (const before of [path, unfinished]) removeFile(before)
-  await runOk('cp', ['--sparse=always', '--reflink=auto', from, unfinished], {
-    timeoutMs: copyTimeoutMs,
-  })
+  await make('cp', ['--sparse=always', '--reflink=auto', from, unfinished])
   renameSync(unfinished, path)
+}
+
+async function make(program: string, args: string[]): Promise<void> {
+  const { code, stderr } = await run(program, args, { timeoutMs: copyTimeoutMs })
+  if (code === 0) return
+  if (saysDiskFull(stderr)) throw diskFull()
+  throw new Fault('native_failed', `${program} could not make the machine's disk: ${stderr.trim()}`)
 }
 
 /** Each step may be done again: a host that was killed after the first leaves a file system smaller than its file. */

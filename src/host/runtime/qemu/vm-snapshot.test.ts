@@ -11,9 +11,9 @@ import { copyFrom, memoryBytesMax } from './vm-snapshot.ts'
 import { judgeLoad } from './vm-tries.ts'
 
 /** Has `bytes` sent to a copy that takes `bytesMax`; how large the file is then. */
-async function copied(bytes: number, bytesMax: number): Promise<number> {
+async function copied(bytes: number, bytesMax: number, to?: string): Promise<number> {
   const dir = mkdtempSync(join(tmpdir(), 'hangar-copy-'))
-  const file = await open(join(dir, 'memory'), 'w')
+  const file = await open(to ?? join(dir, 'memory'), 'w')
   const server = createServer({ pauseOnConnect: true }).listen(join(dir, 'socket'))
   await once(server, 'listening')
   const { signal } = new AbortController()
@@ -34,6 +34,10 @@ async function copied(bytes: number, bytesMax: number): Promise<number> {
 test('a monitor cannot fill the disk with what it calls its memory', async () => {
   assert.equal(await copied(300_000, 300_000), 300_000)
   await assert.rejects(copied(300_001, 300_000), /more to save than 300000 bytes/)
+})
+
+test('memory that the disk has no room for is refused in these words', async () => {
+  await assert.rejects(copied(1_000, 2_000, '/dev/full'), /the host's disk is full; remove/)
 })
 
 test('memory and devices fit, and nothing much larger', () => {

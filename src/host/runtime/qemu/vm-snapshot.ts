@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { systemClock } from '#core/clock.ts'
 import { Fault } from '#core/fault.ts'
+import { diskFull, saysDiskFull } from '#sys/disk-full.ts'
 import { readJsonFile, removeFile, writeFileAtomic } from '#sys/files.ts'
 import { discard } from '../machine-folder.ts'
 import type { Qmp } from './qmp.ts'
@@ -82,8 +83,8 @@ async function saveMemory(
     // What is not begun now never is: whoever gave up has looked already whether there is anything to cancel.
     signal.throwIfAborted()
     await qmp.execute('migrate', { uri: 'unix:memory.sock' })
-    await migrated(qmp, signal)
-    await copied
+    // When nothing takes the bytes any more, that says why: QEMU knows only that its socket broke.
+    await Promise.all([migrated(qmp, signal), copied])
     await file.datasync()
   } finally {
     abandon.abort()
@@ -105,18 +106,21 @@ export async function copyFrom(
 ): Promise<void> {
   const [socket] = (await once(server, 'connection', { signal })) as [Socket]
   const cat = spawn('prlimit', [`--fsize=${bytesMax}`, 'cat'], {
-    stdio: [socket, to, 'ignore'],
+    stdio: [socket, to, 'pipe'],
     signal,
     killSignal: 'SIGKILL',
   })
   cat.on('error', () => {}) // Told by its exit.
-  const exited = once(cat, 'exit')
+  let said = ''
+  cat.stderr?.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-500)))
+  const exited = once(cat, 'close')
   socket.destroy() // Ours alone: cat has its own.
   const [code, killed] = (await exited) as [number | null, NodeJS.Signals | null]
   if (killed === 'SIGXFSZ') {
     const words = `its monitor had more to save than ${bytesMax} bytes, which cannot be its memory`
     throw new Fault('native_failed', words)
   }
+  if (saysDiskFull(said)) throw diskFull()
   if (code !== 0) throw new Fault('native_failed', 'the memory of the machine could not be written')
 }
 

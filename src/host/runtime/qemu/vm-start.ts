@@ -5,14 +5,16 @@ import { systemClock } from '#core/clock.ts'
 import { Fault, isFault, messageOf } from '#core/fault.ts'
 import type { GuestKernel, GuestRun } from '#host/guest/index.ts'
 import { rootGbDefault } from '#spec/rootfs.ts'
+import { diskFull } from '#sys/disk-full.ts'
 import { removeFile, tailOfFile } from '#sys/files.ts'
 import type { StartSpec } from '../driver.ts'
 import { bootId } from '../machine-folder.ts'
 import { devices, qemuArgs, type Accel } from './qemu-args.ts'
+import { Qmp } from './qmp.ts'
 import { makeUpper } from './upper-disk.ts'
 import { joinCgroup, makeCgroup, setWeight } from './vm-cgroup.ts'
 import { writeVmRecord, type VmRecord } from './vm-folder.ts'
-import { spawnVmm, type VmmProcess } from './vm-launch.ts'
+import { socketPath, spawnVmm, type VmmProcess } from './vm-launch.ts'
 import { joinNetwork, readNetwork, tap, type VmLink, type VmNetwork } from './vm-network.ts'
 import type { VmPlace } from './vm-place.ts'
 import type { VmSession } from './vm-session.ts'
@@ -90,7 +92,9 @@ async function boot(start: VmStart, record: VmRecord, mark: (step: string) => vo
   mark('vmm')
   const session = await sessions.open(spec.id)
   if (!session) throw new Fault('internal', 'a VMM without its record')
-  const alive = orGone(vmm, () => bootFailure(place, record, session))
+  const booted = new AbortController()
+  const gone = orGone(vmm, () => bootFailure(place, record, session))
+  const alive = Promise.race([gone, orDiskFull(vmm, booted.signal)])
   const timeoutMs = start.bootTimeoutMs ?? patienceMs[makers.accel]
   try {
     await Promise.race([session.guest.connected(timeoutMs), alive])
@@ -99,6 +103,8 @@ async function boot(start: VmStart, record: VmRecord, mark: (step: string) => vo
   } catch (error) {
     if (!isFault(error, 'timeout')) throw error
     throw bootFailure(place, record, session, messageOf(error))
+  } finally {
+    booted.abort()
   }
   setWeight(place.cgroups, place.cgroupPath(spec.id), record)
   record.started = true
@@ -176,6 +182,29 @@ export function orGone(vmm: VmmProcess, why: () => Fault): Promise<never> {
   })
   gone.catch(() => {}) // Also when nobody waits any more.
   return gone
+}
+
+/** A guest that has booted by then is not looked at; so often is one that has not. */
+const lookEveryMs = 2_000
+
+/** Rejects when the VM stands still because its host's disk is full, of which its guest can tell nobody; else never settles. */
+function orDiskFull(vmm: VmmProcess, booted: AbortSignal): Promise<never> {
+  const full = Promise.withResolvers<never>()
+  const look = async () => {
+    for (;;) {
+      await systemClock.sleep(lookEveryMs, booted)
+      const status = await askStatus(vmm).catch(() => undefined) // One that is deaf is waited for as others.
+      if (status === 'io-error') return full.reject(diskFull())
+    }
+  }
+  look().catch(() => {}) // It has booted.
+  full.promise.catch(() => {}) // Also when nobody waits any more.
+  return full.promise
+}
+
+async function askStatus({ identity }: VmmProcess): Promise<string> {
+  const qmp = await Qmp.open(socketPath(identity.pid, 'qmp'), lookEveryMs)
+  return qmp.status().finally(() => qmp.close())
 }
 
 export function bootFailure(
