@@ -2,7 +2,8 @@
 export { dialUnix, dialVsock } from './dial.ts'
 export { protocolVersion } from './frames.ts'
 export { Guest } from './guest.ts'
-export type { GuestExecRequest, GuestExecResult, GuestMetrics, GuestOptions } from './guest.ts'
+export type { GuestExecRequest, GuestExecResult, GuestMetrics } from './errands.ts'
+export type { GuestOptions } from './guest.ts'
 export type {
   GuestExit,
   GuestFile,
