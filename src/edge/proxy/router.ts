@@ -314,6 +314,8 @@ export class Router {
     const free = this.#shelf.free(this.#actual)
     const changes: Change[] = []
     const emptied: string[] = []
+    // A row that comes while HAProxy is told these is not in effect with them.
+    const told = apps.flatMap((app) => this.#options.table.rowsOf(app))
     for (const app of apps) {
       const routes = this.#options.table.routesOf(app) ?? emptyRoutes
       this.#probe(app, routes)
@@ -338,21 +340,16 @@ export class Router {
     for (const slot of emptied) await this.#giveUp(slot)
     // Counted after the drain took effect: what is in flight now is all there will be.
     if (changes.some((change) => change.do === 'leave')) await this.#leaving.read()
-    for (const app of apps) this.#sayApplied(app)
+    for (const row of told) this.#sayApplied(row)
     this.#leaving.watch()
   }
 
-  #sayApplied(app: string): void {
-    for (const row of this.#options.table.rowsOf(app)) {
-      if (this.#applied.get(row.id) === row) continue
-      // A machine that just started is not in effect before it takes requests; one that never listens is told anyway.
-      if (this.#justProbed(row)) {
-        this.#touchLater(app, acceptGraceMs)
-        continue
-      }
-      this.#applied.set(row.id, row)
-      this.#options.onApplied(row)
-    }
+  #sayApplied(row: MachineRow): void {
+    if (this.#applied.get(row.id) === row) return
+    // A machine that just started is not in effect before it takes requests; one that never listens is told anyway.
+    if (this.#justProbed(row)) return this.#touchLater(row.app, acceptGraceMs)
+    this.#applied.set(row.id, row)
+    this.#options.onApplied(row)
   }
 
   #justProbed(row: MachineRow): boolean {
