@@ -3,18 +3,11 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { systemClock } from '#core/clock.ts'
 import { accepts } from '#edge/proxy/prober.ts'
-import {
-  eventually,
-  get,
-  killed,
-  makeWorld,
-  serving,
-  settled,
-  spawnEdge,
-} from '#edge/test-support.ts'
+import { get, killed, makeWorld, serving, settled, spawnEdge } from '#edge/test-support.ts'
 import { findDaemon } from '#sys/daemon.ts'
 import { run } from '#sys/process.ts'
 import { chooseFreePort } from '#sys/ports.ts'
+import { eventually } from '#sys/test-support.ts'
 
 /**
  * The edge beside the same HAProxy with a configuration written by hand for one app, and Debian's Caddy where it is
@@ -163,13 +156,13 @@ async function coldRequestMs(): Promise<number[]> {
   await world.host.add('m-sleeper', { app: 'sleeper', state: 'stopped' })
   const samples: number[] = []
   for (let i = 0; i < 20; i++) {
-    await settled(world, 60_000)
+    await settled(world)
     const start = performance.now()
     const got = await get(world.settings, { host: 'sleeper.hangar.localhost' })
     if (got.status !== 200) throw new Error(`a cold request got ${got.status}: ${got.text}`)
     samples.push(Math.round(performance.now() - start - world.host.startMs))
     await world.host.put('m-sleeper', { state: 'stopping', ready: false })
-    await settled(world, 60_000)
+    await settled(world)
     await world.host.unlisten('m-sleeper')
     await world.host.put('m-sleeper', { state: 'stopped' })
   }
@@ -189,7 +182,7 @@ try {
   const filled = systemClock.now()
   for (let i = 0; i < apps; i++) await world.host.put(`m-${i}`, { state: 'started', ready: true })
   await world.host.put('m-bench', { state: 'started', ready: true })
-  await settled(world, 60_000)
+  await settled(world)
   console.log(`${apps} apps woken through the bus in ${systemClock.now() - filled} ms`)
   await eventually(
     'the bench app',

@@ -7,11 +7,12 @@ import https from 'node:https'
 import tls from 'node:tls'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
+import { eventually } from '#sys/test-support.ts'
 import { runEdge, type Edge } from './index.ts'
 import {
-  eventually,
   get,
   makeWorld,
+  release,
   settled,
   silentLog,
   webService,
@@ -224,12 +225,14 @@ describe('the edge, warm', () => {
     const client = http.get({
       host: '127.0.0.1',
       port,
-      path: '/?status=0&ms=200',
+      path: '/?status=0&held',
       headers: { host },
     })
     client.on('error', () => {}) // It leaves.
     await eventually('the request at the machine', () => machine.requests === 1)
     client.destroy()
+    await eventually('the machine sees that it is left', () => machine.left === 1)
+    release(machine)
     await systemClock.sleep(800)
     assert.equal(machine.requests, 1)
   })
@@ -263,16 +266,17 @@ describe('the edge, warm', () => {
     await settled(world)
     const host = 'drained.hangar.localhost'
     await eventually('a server', async () => (await get(world.settings, { host })).status === 200)
-    const slow = get(world.settings, { host, path: '/?ms=700' })
-    await eventually('the slow one in flight', () => machine.requests >= 2)
+    const slow = get(world.settings, { host, path: '/?held' })
+    await eventually('the slow one in flight', () => machine.held.length > 0)
     await world.host.put('m-drain', { state: 'stopping', ready: false, startable: false })
     await settled(world)
     assert.equal(world.edges.sessions('m-drain'), 1)
     const refused = await get(world.settings, { host })
     assert.equal(refused.status, 503, 'nothing new goes to a machine that leaves')
     assert.match(refused.text, /m-drain \(stopping, never started by the proxy\)/)
+    release(machine)
     assert.equal((await slow).status, 200)
-    await eventually('no sessions left', () => world.edges.sessions('m-drain') === 0, 400)
+    await eventually('no sessions left', () => world.edges.sessions('m-drain') === 0)
   })
 
   test('a cordoned machine and one whose checks fail get nothing; a removed app is unknown again', async () => {

@@ -15,7 +15,7 @@ import type { MachineRow } from '#spec/roster.ts'
 import type { EdgeSettings } from '#spec/settings.ts'
 import { stopDaemon } from '#sys/daemon.ts'
 import { createLogger } from '#sys/log.ts'
-import { chooseFreePort } from '#sys/ports.ts'
+import { eventually, freePort } from '#sys/test-support.ts'
 import { connectRoster, type Announcer, type EdgesView, type Roster } from '#roster/index.ts'
 
 /** A small world for the edge's tests: a real bus and HAProxy, Node servers that stand for machines, a host of paper. */
@@ -36,18 +36,8 @@ export interface World {
 export const silentLog = createLogger('test')
 silentLog.level = process.env['HANGAR_LOG'] ?? 'silent'
 
-export async function eventually(
-  what: string,
-  check: () => boolean | Promise<boolean>,
-  ms = 8_000,
-): Promise<void> {
-  for (const end = systemClock.now() + ms; !(await check()); await systemClock.sleep(10)) {
-    if (systemClock.now() > end) throw new Error(`never happened: ${what}`)
-  }
-}
-
 /** Waits until the edges have the newest row of each machine in effect. */
-export async function settled(world: World, ms?: number): Promise<void> {
+export async function settled(world: World): Promise<void> {
   await eventually(
     'every row in effect',
     () =>
@@ -55,7 +45,6 @@ export async function settled(world: World, ms?: number): Promise<void> {
       [...world.host.machines.values()].every(({ row }) =>
         world.edges.applied(row.id, row.counter),
       ),
-    ms,
   )
 }
 
@@ -90,10 +79,7 @@ export async function makeWorld(changes: Partial<EdgeSettings> = {}): Promise<Wo
   const key = 'secret'
   writeFileSync(`${dir}/cluster.key`, key)
   await writeAuthority(dir)
-  const first = 20_000 + Math.floor(Math.random() * 20_000)
-  const natsPort = await chooseFreePort(first)
-  const httpPort = await chooseFreePort(natsPort + 1)
-  const httpsPort = await chooseFreePort(httpPort + 1)
+  const natsPort = await freePort()
   const settings: EdgeSettings = {
     id: 'edge-ord',
     region: 'ord',
@@ -101,14 +87,14 @@ export async function makeWorld(changes: Partial<EdgeSettings> = {}): Promise<Wo
     domain: 'hangar.localhost',
     nats_url: `nats://127.0.0.1:${natsPort}`,
     cluster_key_file: `${dir}/cluster.key`,
-    http_port: httpPort,
-    https_port: httpsPort,
+    http_port: await freePort('0.0.0.0'),
+    https_port: await freePort('0.0.0.0'),
     slots: 32,
     autostop_interval_ms: 600_000,
     hold_ms: 10_000,
     ca_cert_file: `${dir}/ca.pem`,
     ca_key_file: `${dir}/ca.key`,
-    waker_port: await chooseFreePort(httpsPort + 1),
+    waker_port: await freePort(),
     ...changes,
   }
   mkdirSync(settings.dir)
@@ -130,7 +116,7 @@ export async function makeWorld(changes: Partial<EdgeSettings> = {}): Promise<Wo
     log: silentLog,
   })
   const edges = roster.edges({ region: settings.region })
-  const host = await openPaperHost({ dir, roster, appPort: await chooseFreePort(httpsPort + 1) })
+  const host = await openPaperHost({ dir, roster, appPort: await freePort('0.0.0.0') })
   return {
     dir,
     settings,
@@ -191,6 +177,15 @@ export interface PaperMachine {
   wakes: number
   stops: string[]
   requests: number
+  /** Answers of requests for `?held`, which wait until `release`. */
+  held: (() => void)[]
+  /** Requests whose connection was closed before they were answered. */
+  left: number
+}
+
+/** Lets the requests go on that the machine holds. */
+export function release(machine: PaperMachine): void {
+  for (const answer of machine.held.splice(0)) answer()
 }
 
 export interface PaperHost {
@@ -259,7 +254,15 @@ async function openPaperHost(options: {
         changed_at: systemClock.now(),
         ...changes,
       })
-      const machine: PaperMachine = { row, server: undefined, wakes: 0, stops: [], requests: 0 }
+      const machine: PaperMachine = {
+        row,
+        server: undefined,
+        wakes: 0,
+        stops: [],
+        requests: 0,
+        held: [],
+        left: 0,
+      }
       host.machines.set(id, machine)
       if (running) await host.listen(id)
       await announcer.put(row)
@@ -348,6 +351,7 @@ function appServer(machine: PaperMachine): http.Server {
     machine.requests++
     const url = new URL(request.url ?? '/', 'http://x')
     let bytes = 0
+    answer.on('close', () => void (answer.writableEnded || machine.left++))
     request.on('data', (chunk: Buffer) => (bytes += chunk.length))
     request.on('end', () => {
       const ms = Number(url.searchParams.get('ms') ?? 0)
@@ -359,11 +363,13 @@ function appServer(machine: PaperMachine): http.Server {
         headers: request.headers,
         bytes,
       })
-      setTimeout(() => {
+      const end = () => {
         // An app that dies over a request.
         if (status === 0) request.socket.destroy()
         else answer.writeHead(status, { 'content-type': 'application/json' }).end(body)
-      }, ms)
+      }
+      if (url.searchParams.has('held')) machine.held.push(end)
+      else setTimeout(end, ms)
     })
   })
   server.keepAliveTimeout = 30_000

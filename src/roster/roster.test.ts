@@ -3,13 +3,14 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { after, before, test } from 'node:test'
 import { connect } from '@nats-io/transport-node'
 import { Kvm } from '@nats-io/kv'
 import { systemClock } from '#core/clock.ts'
 import type { HostRow, MachineRow } from '#spec/roster.ts'
 import { createLogger } from '#sys/log.ts'
-import { chooseFreePort } from '#sys/ports.ts'
+import { eventually, freePort } from '#sys/test-support.ts'
 import { connectRoster, type Roster } from './index.ts'
 
 const log = createLogger('test')
@@ -25,12 +26,6 @@ function startNats(): ChildProcess {
 
 const open = (name: string): Promise<Roster> =>
   connectRoster({ natsUrl: `nats://127.0.0.1:${port}`, key: 'secret', name, log })
-
-async function eventually(what: string, check: () => boolean, ms = 8_000): Promise<void> {
-  for (const end = systemClock.now() + ms; !check(); await systemClock.sleep(10)) {
-    if (systemClock.now() > end) assert.fail(`never happened: ${what}`)
-  }
-}
 
 const host = (): HostRow => ({
   v: 1,
@@ -69,7 +64,7 @@ const row = (id: string, counter: number): MachineRow => ({
 })
 
 before(async () => {
-  port = await chooseFreePort(14222)
+  port = await freePort()
   nats = startNats()
 })
 after(() => {
@@ -118,17 +113,19 @@ test('a killed bus, and a deleted bucket, are whole again from the hosts within 
   await announcer.put(row('m1', 1))
   await eventually('first row', () => seen.get('m1') === 1)
 
+  const ended = once(nats, 'exit')
   nats.kill('SIGKILL')
-  await eventually('the loss is noticed', () => !watcher.healthy(), 6_000)
+  await ended
+  await eventually('the loss is noticed', () => !watcher.healthy())
   await announcer.put(row('m1', 2)) // Must neither throw nor be lost.
   nats = startNats()
-  await eventually('the row said while the bus was down', () => seen.get('m1') === 2, 15_000)
+  await eventually('the row said while the bus was down', () => seen.get('m1') === 2)
 
   const nc = await connect({ servers: `nats://127.0.0.1:${port}`, token: 'secret' })
   const bucket = await new Kvm(nc).open('roster_fra')
   await bucket.destroy()
   await announcer.put(row('m1', 3))
-  await eventually('a row after the bucket was deleted', () => seen.get('m1') === 3, 15_000)
+  await eventually('a row after the bucket was deleted', () => seen.get('m1') === 3)
   await nc.close()
   watcher.close()
   await announcer.close()
@@ -164,16 +161,18 @@ test('a drain waits for every live edge, and only for live ones', async () => {
   const say = (sessions: number, counter: number) =>
     edge.say({ v: 1, edge: 'e1', region: 'ord', at: 0, machine: 'm1', counter, sessions })
   await eventually('connections', () => edge.connected() && hostSide.connected())
-  await systemClock.sleep(100)
-  say(2, 2)
-  await eventually('the edge is live', () => view.live().includes('e1'))
+  // What is said before the other has told the bus that it listens is lost.
+  await eventually('the edge is live', () => {
+    say(2, 2)
+    return view.live().includes('e1')
+  })
   assert.equal(view.applied('m1', 3), false)
   say(1, 3)
   await eventually('applied', () => view.applied('m1', 3))
   assert.equal(view.sessions('m1'), 1)
   say(0, 3)
   await eventually('drained', () => view.sessions('m1') === 0)
-  await eventually('a silent edge is not waited for', () => view.applied('m1', 99), 6_000)
+  await eventually('a silent edge is not waited for', () => view.applied('m1', 99))
   view.close()
   await Promise.all([edge.close(), hostSide.close()])
 })
