@@ -182,7 +182,7 @@ test('the handlers of PID 1 stand what a host could send, under sanitizers', asy
     const result = spawnSync(join(repository, 'build/guest/fuzz'), {
       input: hostileStream(seed, 120),
       encoding: 'utf8',
-      timeout: 20_000,
+      timeout: 120_000,
     })
     assert.equal(
       result.status,
@@ -206,7 +206,7 @@ after(async () => {
 test('PID 1 itself outlives rubbish and goes on answering', async () => {
   box = await startBox(root)
   const { guest } = listenTo(box)
-  await guest.run(plainRun(['sleep', '60']), 5_000)
+  await guest.run(plainRun(['sleep', '600']), 60_000)
   guest.letGo()
   // These would end the machine, as they should.
   const endings = [frameTypes.signal, frameTypes.stop, frameTypes.exitAck]
@@ -222,8 +222,12 @@ test('PID 1 itself outlives rubbish and goes on answering', async () => {
     assert.equal(box.process.exitCode, null)
   }
   guest.reconnect()
-  await guest.connected(5_000)
-  const result = await guest.exec({ argv: ['echo', 'well'], timeoutMs: 5_000, outputBytesMax: 100 })
+  await guest.connected(60_000)
+  const result = await guest.exec({
+    argv: ['echo', 'well'],
+    timeoutMs: 60_000,
+    outputBytesMax: 100,
+  })
   assert.equal(result.stdout, 'well\n')
   guest.close()
 })

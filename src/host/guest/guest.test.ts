@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { after, afterEach, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
+import { eventually } from '#sys/test-support.ts'
 import {
   buildRoot,
   listenTo,
@@ -18,7 +19,9 @@ import { dialUnix } from './dial.ts'
 import type { GuestRun } from './messages.ts'
 import type { GuestOptions } from './guest.ts'
 
-describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, () => {
+const patienceMs = 60_000
+
+describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 600_000 }, () => {
   let root: string
   const open: { box: Box; heard: Heard }[] = []
   before(async () => {
@@ -41,7 +44,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     const box = await startBox(root)
     const heard = listenTo(box, options)
     open.push({ box, heard })
-    const { pid } = await heard.guest.run(plainRun(argv, given), 5_000)
+    const { pid } = await heard.guest.run(plainRun(argv, given), patienceMs)
     return { box, pid, ...heard }
   }
   const sh = (script: string, given: Partial<GuestRun> = {}, options: Partial<GuestOptions> = {}) =>
@@ -53,7 +56,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
   ) =>
     heard.guest.exec({
       argv: ['sh', '-c', script],
-      timeoutMs: 10_000,
+      timeoutMs: patienceMs,
       outputBytesMax: 1_000_000,
       ...given,
     })
@@ -65,7 +68,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     assert.equal(exit.signal, undefined)
     assert.equal(text('stdout'), 'out\n')
     assert.equal(text('stderr'), 'err\n')
-    assert.ok(Math.abs(exit.at - systemClock.now()) < 5_000)
+    assert.ok(Math.abs(exit.at - systemClock.now()) < patienceMs)
     assert.equal(await box.over, 7)
   })
 
@@ -113,18 +116,18 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     const box = await startBox(root)
     const heard = listenTo(box)
     open.push({ box, heard })
-    await assert.rejects(heard.guest.run(plainRun(['no-such-program']), 5_000), (error) => {
+    await assert.rejects(heard.guest.run(plainRun(['no-such-program']), patienceMs), (error) => {
       assert.ok(isFault(error, 'invalid'))
       assert.match(error.message, /command "no-such-program" was not found in the image/)
       return true
     })
     await assert.rejects(
-      heard.guest.run(plainRun(['true'], { user: 'ghost' }), 5_000),
+      heard.guest.run(plainRun(['true'], { user: 'ghost' }), patienceMs),
       /no user "ghost"/,
     )
-    await assert.rejects(heard.guest.run(plainRun([]), 5_000), /names no command/)
+    await assert.rejects(heard.guest.run(plainRun([]), patienceMs), /names no command/)
     const script = 'for fd in /proc/1/fd/*; do echo ${fd##*/} $(readlink $fd); done'
-    await heard.guest.run(plainRun(['sh', '-c', `${script}; exit 3`]), 5_000)
+    await heard.guest.run(plainRun(['sh', '-c', `${script}; exit 3`]), patienceMs)
     assert.equal((await heard.guest.exited).exitCode, 3)
     const sockets = heard
       .text()
@@ -136,9 +139,10 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
   test('orphans are reaped', async () => {
     const heard = await start(['sleep', '60'])
     await exec(heard, 'for i in 1 2 3 4 5; do (sleep 0.05 &) ; done')
-    await systemClock.sleep(200)
-    const { stdout } = await exec(heard, "grep -h '^State' /proc/[0-9]*/status")
-    assert.doesNotMatch(stdout, /zombie/)
+    await eventually('none is left', async () => {
+      const { stdout } = await exec(heard, "grep -hE '^(Name|State)' /proc/[0-9]*/status")
+      return !/zombie|Name:\s+sleep[^]*Name:\s+sleep/.test(stdout)
+    })
   })
 
   test('an exec has input, output, both ends, an environment, a folder and a user', async () => {
@@ -151,7 +155,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
       argv: ['sh', '-c', 'cat; echo "$A $B"; id -u; pwd; echo err >&2; exit 3'],
       env: { B: 'added' },
       stdin: 'typed\n',
-      timeoutMs: 5_000,
+      timeoutMs: patienceMs,
       outputBytesMax: 10_000,
     })
     assert.deepEqual(result, {
@@ -163,7 +167,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     })
     const missing = await heard.guest.exec({
       argv: ['nothing-here'],
-      timeoutMs: 5_000,
+      timeoutMs: patienceMs,
       outputBytesMax: 1000,
     })
     assert.equal(missing.exitCode, 127)
@@ -182,30 +186,27 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
 
   test('a background process does not hold up the end of an exec', async () => {
     const heard = await start(['sleep', '60'])
-    const begun = performance.now()
-    const result = await exec(heard, 'sleep 30 & echo done')
+    const result = await exec(heard, 'sleep 600 & echo done')
     assert.equal(result.stdout, 'done\n')
-    assert.ok(performance.now() - begun < 3_000)
+    assert.equal(result.timedOut, false)
   })
 
   test('a background process that writes for ever does not hold up the end of an exec either', async () => {
-    const box = await sh('exec sleep 30')
-    const begun = performance.now()
+    const box = await sh('exec sleep 600')
     const { exitCode, stdout } = await exec(box, 'cat /dev/zero & echo begun', {
       outputBytesMax: 5,
     })
     assert.deepEqual([exitCode, stdout.length], [0, 5])
-    assert.ok(performance.now() - begun < 5_000)
   })
 
   test('a pipe or an endless device in the place of /etc/passwd does not keep PID 1', async () => {
-    const box = await sh('exec sleep 30')
+    const box = await sh('exec sleep 600')
     const passwd = join(root, 'etc/passwd')
     renameSync(passwd, `${passwd}.kept`)
     try {
       for (const put of ['mkfifo /etc/passwd', 'rm /etc/passwd; ln -s /dev/zero /etc/passwd']) {
         await exec(box, put)
-        const { exitCode, stdout } = await exec(box, 'echo alive', { timeoutMs: 5_000 })
+        const { exitCode, stdout } = await exec(box, 'echo alive', { timeoutMs: patienceMs })
         assert.deepEqual([exitCode, stdout], [0, 'alive\n'])
       }
     } finally {
@@ -245,10 +246,11 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     })
     let text = ''
     process.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
-    const until = async (wanted: RegExp) => {
-      for (let i = 0; i < 500 && !wanted.test(text); i++) await systemClock.sleep(10)
-      assert.match(text, wanted)
-    }
+    const until = (wanted: RegExp) =>
+      eventually(
+        () => `${wanted} is in ${JSON.stringify(text)}`,
+        () => wanted.test(text),
+      )
     process.stdin.write('stty size\n')
     await until(/24 80/)
     process.resize({ rows: 50, columns: 132 })
@@ -272,7 +274,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     let text = ''
     shell.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
     shell.stdin.write('echo be"-"gun; sleep 0.3; echo do"-"ne\n')
-    for (let i = 0; i < 500 && !text.includes('be-gun'); i++) await systemClock.sleep(10)
+    await eventually('it has begun', () => text.includes('be-gun'))
     shell.stdin.end()
     assert.deepEqual(await shell.exited, { exitCode: 0, signal: 0, timedOut: false, words: '' })
     assert.match(text, /do-ne/)
@@ -303,11 +305,10 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
 
   test('processes with their listening sockets, and numbers of the machine', async () => {
     const heard = await start(['httpd', '-f', '-p', '18080'])
-    let listed = await heard.guest.ps()
-    for (let i = 0; i < 50 && !listed.some((row) => row.listen_sockets.length > 0); i++) {
-      await systemClock.sleep(20)
-      listed = await heard.guest.ps()
-    }
+    const listed = await eventually('it listens', async () => {
+      const now = await heard.guest.ps()
+      return now.some((row) => row.listen_sockets.length > 0) && now
+    })
     assert.equal(listed[0]?.pid, 1)
     const server = listed.find((row) => row.pid === heard.pid)
     assert.equal(server?.command, 'httpd -f -p 18080')
@@ -324,9 +325,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
       {},
       { onOutput: (output) => void (bytes += output.data.length) },
     )
-    const begun = performance.now()
     assert.equal((await exec(heard, 'echo quick')).stdout, 'quick\n')
-    assert.ok(performance.now() - begun < 3_000)
     const exit = await heard.guest.exited
     assert.equal(exit.outputLost, 0n)
     assert.equal(bytes, 30_000_006)
@@ -341,18 +340,17 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
         onOutput: (output) => void kept.push(output.data.toString()),
       },
     )
-    await systemClock.sleep(150)
+    await eventually('some of it is safe', () => first.guest.outputSafe > 0n)
     // What a killed process leaves: no goodbye, and no acknowledgement after the last one.
     first.guest.close()
     const outputFrom = first.guest.outputSafe
-    assert.ok(outputFrom > 0n)
     await systemClock.sleep(1_200)
     const second = listenTo(first.box, {
       outputFrom,
       onOutput: (output) => void kept.push(output.data.toString()),
     })
     open.push({ box: first.box, heard: second })
-    assert.equal((await second.guest.run(plainRun(['never']), 5_000)).pid > 1, true)
+    assert.equal((await second.guest.run(plainRun(['never']), patienceMs)).pid > 1, true)
     assert.equal((await second.guest.exited).exitCode, 9)
     const expected = Array.from({ length: 400 }, (_, i) => `line ${i + 1}\n`).join('')
     assert.equal(kept.join(''), expected)
@@ -367,9 +365,10 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     heard.guest.letGo()
     await assert.rejects(lost, /connection into machine test broke/)
     heard.guest.reconnect()
-    await heard.guest.connected(5_000)
-    const left = (await heard.guest.ps()).map((row) => row.command)
-    assert.ok(!left.some((command) => command.includes('72')), left.join('; '))
+    await heard.guest.connected(patienceMs)
+    await eventually('it has ended', async () =>
+      (await heard.guest.ps()).every((row) => !row.command.includes('72')),
+    )
   })
 
   test('a host that takes nothing cannot stop the machine: the oldest output goes, and is counted', async () => {
@@ -380,7 +379,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     heard.guest.close()
     const next = listenTo(heard.box)
     open.push({ box: heard.box, heard: next })
-    await next.guest.connected(5_000)
+    await next.guest.connected(patienceMs)
     next.guest.signal(9)
     const exit = await next.guest.exited
     assert.ok(exit.outputLost > 0n)
@@ -396,7 +395,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
       {},
       {
         pingEveryMs: 20,
-        pingDeadlineMs: 200,
+        pingDeadlineMs: 1_500,
         asleep: () => frozen,
         onLost: (why) => void lost.push(why),
       },
@@ -406,7 +405,7 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     const running = exec(heard, 'sleep 0.1; echo through')
     frozen = true
     process.kill(pid1, 'SIGSTOP')
-    await systemClock.sleep(600)
+    await systemClock.sleep(3_000)
     process.kill(pid1, 'SIGCONT')
     frozen = false
     assert.equal((await running).stdout, 'through\n')
@@ -440,11 +439,13 @@ describe('PID 1 in namespaces of its own', { concurrency: 1, timeout: 60_000 }, 
     )
     assert.equal(await ask(), 'heard 18 bytes')
     first.guest.close()
-    await systemClock.sleep(50)
-    assert.match(await ask(''), /503[^]*the host is not there now/)
+    await eventually('it is seen that the host went', async () => {
+      const answer = await Promise.race([ask(''), systemClock.sleep(1_000)])
+      return /503[^]*the host is not there now/.test(answer ?? '')
+    })
     const second = listenTo(first.box)
     open.push({ box: first.box, heard: second })
-    await second.guest.connected(5_000)
+    await second.guest.connected(patienceMs)
     assert.match(await ask(), /501[^]*no API of its own yet/)
   })
 })

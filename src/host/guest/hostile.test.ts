@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { Duplex } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
-import { systemClock } from '#core/clock.ts'
+import { eventually } from '#sys/test-support.ts'
 import { encodeFrame, frameHeaderBytes, frameTypes } from './frames.ts'
 import { Guest } from './guest.ts'
 
@@ -39,10 +39,7 @@ function listen(words: readonly Buffer[], onOutput?: () => Promise<void>) {
     onNote: (said) => void notes.push(said),
     ...(onOutput ? { onOutput } : {}),
   })
-  const until = async (met: () => boolean) => {
-    for (let i = 0; i < 500 && !met(); i++) await systemClock.sleep(10)
-    assert.ok(met())
-  }
+  const until = (met: () => boolean) => eventually('it came true', met)
   return { guest, lost, notes, until, dials: () => dials }
 }
 
@@ -87,13 +84,11 @@ test('output without bytes counts: a disk that hangs does not make it pile up', 
 test('a guest that answers no question keeps nobody waiting', async () => {
   const host = listen([])
   await host.until(() => host.guest.ready)
-  const begun = performance.now()
   const limits = { timeoutMs: 50, outputBytesMax: 100 }
   await Promise.all([
     assert.rejects(host.guest.copyIn('/a', Buffer.from('b'), limits), /was given up/),
     assert.rejects(host.guest.exec({ argv: ['true'], ...limits }), /was given up/),
     assert.rejects(text(host.guest.copyOut('/a', limits)), /was given up/),
   ])
-  assert.ok(performance.now() - begun < 4_000)
   host.guest.close()
 })

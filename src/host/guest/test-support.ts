@@ -10,8 +10,8 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { systemClock } from '#core/clock.ts'
 import { runOk } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import {
   dialUnix,
   Guest,
@@ -65,12 +65,11 @@ export async function startBox(root: string): Promise<Box> {
     stdio: ['ignore', 'inherit', 'inherit'],
   })
   const over = new Promise<number | null>((done) => process.on('exit', (code) => done(code)))
-  for (let i = 0; i < 500; i++) {
+  await eventually('PID 1 listens', async () => {
     const channel = await dialUnix(join(root, socket)).catch(() => undefined)
     channel?.destroy()
-    if (channel) break
-    await systemClock.sleep(10)
-  }
+    return channel !== undefined
+  })
   return { socket: join(root, socket), process, over }
 }
 

@@ -8,6 +8,7 @@ import { systemClock } from '#core/clock.ts'
 import { createLogger } from '#sys/log.ts'
 import { isAlive, signalProcess } from '#sys/process.ts'
 import { findCgroups } from '#sys/cgroup.ts'
+import { eventually } from '#sys/test-support.ts'
 import { openContainerDriver } from './container-driver.ts'
 import { driverSuite } from './driver-suite.ts'
 import type { Driver, StartSpec } from './driver.ts'
@@ -87,7 +88,7 @@ describe('container driver', { concurrency: 1 }, () => {
     await driver.start(spec)
     const container = pid1Of(spec.id)
     signalProcess(container, 'SIGKILL')
-    while (isAlive(container)) await systemClock.sleep(5)
+    await eventually('it is dead', () => !isAlive(container))
     const end = await open(dir).recover(spec.id)
     assert.ok(end && end !== 'running' && end.error)
     await driver.destroy(spec.id)
@@ -130,11 +131,11 @@ describe('container driver', { concurrency: 1 }, () => {
   })
 
   test('machines of one image start and end side by side', async () => {
-    const script = 'trap "exit 3" TERM; while :; do sleep 0.1; done'
+    const script = 'trap "exit 3" TERM; echo ready; while :; do sleep 0.1; done'
     const specs = Array.from({ length: 6 }, () => shop.spec(['sh', '-c', script]))
     await Promise.all(specs.map((spec) => driver.start(spec)))
     const ends = Promise.all(specs.map((spec) => driver.exited(spec.id)))
-    await systemClock.sleep(100)
+    await eventually('all are ready', () => specs.every((spec) => shop.output(spec) === 'ready'))
     await Promise.all(
       specs.map((spec, i) => (i < 3 ? driver.destroy(spec.id) : driver.signal(spec.id, 'SIGTERM'))),
     )
@@ -178,7 +179,7 @@ describe('container driver', { concurrency: 1 }, () => {
   })
 
   test('zombies of a command are reaped by PID 1', async () => {
-    const text = await output('(sleep 0.05 &) ; sleep 0.3; ps -o pid,ppid,stat,args')
+    const text = await output('(sleep 0.05 &) ; sleep 2; ps -o pid,ppid,stat,args')
     assert.doesNotMatch(text, /\sZ\s/)
     assert.match(text, /^\s*1 .*\/\.fly\/init/m)
   })
@@ -247,9 +248,9 @@ describe('container driver', { concurrency: 1 }, () => {
     await driver.start(spec)
     const kept = async (by: Driver) => {
       const argv = ['cat', '/root/kept']
-      return (await by.exec(spec.id, { argv, timeoutMs: 5_000, outputBytesMax: 100 })).stdout
+      return (await by.exec(spec.id, { argv, timeoutMs: 60_000, outputBytesMax: 100 })).stdout
     }
-    while ((await kept(driver)) !== 'first\n') await systemClock.sleep(5)
+    await eventually('it is written', async () => (await kept(driver)) === 'first\n')
     const overlay = mounts().find((line) => line.includes(spec.id))
     assert.doesNotMatch(overlay ?? 'volatile', /volatile/, 'what it syncs is on the disk')
     for (const delayMs of [3, 25, 50]) {
@@ -303,10 +304,10 @@ describe('container driver', { concurrency: 1 }, () => {
   test('when the last machine is destroyed nothing is left', async () => {
     for (const id of await driver.list()) await driver.destroy(id)
     assert.deepEqual(mounts(), [])
-    for (let i = 0; i < 100 && cgroupsLeft().length > 0; i++) {
-      await systemClock.sleep(20)
+    await eventually('no cgroup is left', async () => {
       await driver.destroy('nothing')
-    }
+      return cgroupsLeft().length === 0
+    })
     assert.deepEqual(cgroupsLeft(), [])
     assert.deepEqual(readdirSync(join(dir, 'state')), [])
   })

@@ -17,6 +17,7 @@ import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { readTextFile } from '#sys/files.ts'
 import { run, runOk } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import type { Driver, ExecRequest, OnApi, StartSpec } from './driver.ts'
 import { outputSuite } from './output-suite.ts'
 import { programSuite } from './program-suite.ts'
@@ -59,7 +60,7 @@ export function driverSuite(options: SuiteOptions): void {
       return spec
     }
     const exec = (spec: StartSpec, argv: string[], given: Partial<ExecRequest> = {}) =>
-      driver.exec(spec.id, { argv, timeoutMs: 10_000, outputBytesMax: 1_000_000, ...given })
+      driver.exec(spec.id, { argv, timeoutMs: 60_000, outputBytesMax: 1_000_000, ...given })
 
     test('an exit code and the output arrive', async () => {
       const { end, output } = await runToEnd(shop.spec(['sh', '-c', 'echo hello; exit 7']))
@@ -67,7 +68,7 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal(end.signal, undefined)
       assert.equal(end.oomKilled, false)
       assert.equal(end.error, undefined)
-      assert.ok(Math.abs(end.at - systemClock.now()) < 5_000)
+      assert.ok(Math.abs(end.at - systemClock.now()) < 60_000)
       assert.equal(output, 'hello')
     })
 
@@ -84,7 +85,7 @@ export function driverSuite(options: SuiteOptions): void {
     test('SIGKILL ends a command that ignores everything else', async () => {
       const script = 'trap "" TERM; echo ready; while :; do sleep 1; done'
       const spec = await started(['sh', '-c', script])
-      while (shop.output(spec) !== 'ready') await systemClock.sleep(5)
+      await eventually('it is ready', () => shop.output(spec) === 'ready')
       await driver.signal(spec.id, 'SIGTERM')
       await driver.signal(spec.id, 'SIGKILL')
       assert.equal((await driver.exited(spec.id)).exitCode, 137)
@@ -129,8 +130,7 @@ export function driverSuite(options: SuiteOptions): void {
         const before = shop.outputOf(spec)
         await driver.start({ ...spec, ...given })
         const wanted = [...before, ...Array.from({ length: count }, () => 'run')]
-        const more = () => shop.outputOf(spec).length < wanted.length
-        for (let i = 0; i < 1_000 && more(); i++) await systemClock.sleep(10)
+        await eventually('it wrote', () => shop.outputOf(spec).length >= wanted.length)
         assert.deepEqual(shop.outputOf(spec).slice(0, wanted.length), wanted)
         await exec(spec, ['sync'])
       }
@@ -154,9 +154,10 @@ export function driverSuite(options: SuiteOptions): void {
       await driver.destroy(spec.id, { keepRoot: true })
       const squashfsPath = await shop.secondImage()
       await runs(4, { squashfsPath })
-      const second = () => shop.outputOf(spec).at(-1) === 'second'
-      for (let i = 0; i < 1_000 && !second(); i++) await systemClock.sleep(10)
-      assert.ok(second(), shop.output(spec))
+      await eventually(
+        () => `it has the second image: ${shop.output(spec)}`,
+        () => shop.outputOf(spec).at(-1) === 'second',
+      )
       await runs(1, { keepRoot: false })
       await driver.destroy(spec.id)
       assert.ok(!(await driver.list()).includes(spec.id))
@@ -315,11 +316,10 @@ export function driverSuite(options: SuiteOptions): void {
 
     test('processes and their listening sockets are listed', async () => {
       const spec = await started(['httpd', '-f', '-p', '8080'])
-      let listed = await driver.ps(spec.id)
-      for (let i = 0; i < 50 && !listed.some((row) => row.listen_sockets.length > 0); i++) {
-        await systemClock.sleep(20)
-        listed = await driver.ps(spec.id)
-      }
+      const listed = await eventually('it listens', async () => {
+        const now = await driver.ps(spec.id)
+        return now.some((row) => row.listen_sockets.length > 0) && now
+      })
       assert.equal(listed[0]?.pid, 1)
       const server = listed.find((row) => row.command.includes('8080') && row.pid !== 1)
       assert.ok(server, JSON.stringify(listed))
@@ -343,8 +343,7 @@ export function driverSuite(options: SuiteOptions): void {
       assert.equal(await cpu(), frozenAt)
       assert.equal(await driver.recover(spec.id), 'running')
       await driver.resume(spec.id)
-      for (let i = 0; i < 100 && (await cpu()) <= frozenAt; i++) await systemClock.sleep(50)
-      assert.ok((await cpu()) > frozenAt)
+      await eventually('it goes on', async () => (await cpu()) > frozenAt)
       await driver.suspend(spec.id)
       assert.equal(await driver.signal(spec.id, 'SIGTERM'), true)
       assert.equal((await driver.exited(spec.id)).exitCode, 143)
@@ -353,16 +352,19 @@ export function driverSuite(options: SuiteOptions): void {
     test('MCH-41: the clock is right after a suspend and a copy, and the gap is nobody’s end', async () => {
       if (driver.capabilities.suspend === 'none') return
       const spec = await started(['sleep', '600'])
+      /** At least: it was read at some moment of the call, and in whole seconds. */
       const offMs = async () => {
+        const begun = systemClock.now()
         const { stdout } = await exec(spec, ['date', '+%s'])
-        return Math.abs(Number(stdout) * 1000 - systemClock.now())
+        const read = Number(stdout) * 1000
+        return Math.max(begun - (read + 1_000), read - systemClock.now(), 0)
       }
       await driver.suspend(spec.id)
-      await systemClock.sleep(2_500)
+      await systemClock.sleep(3_500)
       await driver.resume(spec.id)
-      assert.ok((await offMs()) < 1_500)
-      await driver.still?.(spec.id, () => systemClock.sleep(2_500))
-      assert.ok((await offMs()) < 1_500)
+      assert.ok((await offMs()) < 1_000)
+      await driver.still?.(spec.id, () => systemClock.sleep(3_500))
+      assert.ok((await offMs()) < 1_000)
       await driver.destroy(spec.id)
     })
 
@@ -382,13 +384,11 @@ export function driverSuite(options: SuiteOptions): void {
       const spec = await started(['sh', '-c', script])
       assert.equal(await asked.promise, spec.id)
       // What nobody has read when a connection ends makes its end an error.
-      while (heard.length < 2) await systemClock.sleep(5)
+      await eventually('both are heard', () => heard.length >= 2)
       await driver.suspend(spec.id)
       await systemClock.sleep(100)
       await driver.resume(spec.id)
-      for (let i = 0; i < 500 && !shop.output(spec).endsWith('goes on'); i++) {
-        await systemClock.sleep(10)
-      }
+      await eventually('it goes on', () => shop.output(spec).endsWith('goes on'))
       assert.deepEqual(shop.output(spec).split('\n').toSorted(), [' end', 'goes on', 'yes end'])
       await driver.destroy(spec.id)
     })

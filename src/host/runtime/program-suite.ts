@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
+import { eventually } from '#sys/test-support.ts'
 import type { Driver, Program, ProgramRequest, StartSpec } from './driver.ts'
 
 export interface ProgramSuiteOptions {
@@ -14,25 +15,16 @@ export interface ProgramSuiteOptions {
 }
 
 const tty = { rows: 24, columns: 80 }
-const patienceMs = 30_000
-
-async function until(check: () => boolean | Promise<boolean>, what: () => string): Promise<void> {
-  for (const begun = performance.now(); performance.now() - begun < patienceMs;) {
-    if (await check()) return
-    await systemClock.sleep(20)
-  }
-  assert.fail(what())
-}
 
 /** What a terminal shows. */
 function watch(program: Program): (wanted: RegExp) => Promise<void> {
   let text = ''
   program.stdout.on('data', (chunk: Buffer) => (text += chunk.toString()))
-  return (wanted) =>
-    until(
+  return async (wanted) =>
+    void (await eventually(
+      () => `${wanted} is in ${JSON.stringify(text)}`,
       () => wanted.test(text),
-      () => `${wanted} is not in ${JSON.stringify(text)}`,
-    )
+    ))
 }
 
 async function textOf(stream: Readable): Promise<string> {
@@ -65,10 +57,7 @@ export function programSuite({ driver, again, started }: ProgramSuiteOptions): v
     shell.stdin.write('echo "$TERM $HOME"; test -t 0 && test -t 2 && echo is"-a-"tty\n')
     await shows(/vt100 \/root\r\nis-a-tty/)
     shell.stdin.write('sleep 81\n')
-    await until(
-      () => runs(spec, 'sleep 81'),
-      () => 'sleep 81 has not begun',
-    )
+    await eventually('sleep 81 has begun', () => runs(spec, 'sleep 81'))
     shell.stdin.write('\x03')
     shell.stdin.write('echo after"-"it\n')
     await shows(/after-it/)
@@ -138,15 +127,9 @@ export function programSuite({ driver, again, started }: ProgramSuiteOptions): v
   test('nothing is left of a program that was given up, or whose host went away', async () => {
     const spec = await started(['sleep', '300'])
     const ends = async (words: string) =>
-      until(
-        async () => !(await runs(spec, words)),
-        () => `${words} still runs`,
-      )
+      eventually(`${words} has ended`, async () => !(await runs(spec, words)))
     const closed = await open(spec, ['sh', '-c', 'sleep 83 & sleep 83'], { tty })
-    await until(
-      () => runs(spec, 'sleep 83'),
-      () => 'sleep 83 has not begun',
-    )
+    await eventually('sleep 83 has begun', () => runs(spec, 'sleep 83'))
     closed.close()
     await assert.rejects(closed.exited, /given up/)
     await ends('sleep 83')
@@ -162,7 +145,7 @@ export function programSuite({ driver, again, started }: ProgramSuiteOptions): v
     const argv = ['cat', '/tmp/beat', '/proc/uptime']
     const { stdout } = await driver().exec(spec.id, {
       argv,
-      timeoutMs: 10_000,
+      timeoutMs: 60_000,
       outputBytesMax: 1_000,
     })
     const [last = 0, now = 0] = stdout.split('\n').map(Number.parseFloat)

@@ -6,18 +6,13 @@ import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import { run, runOk } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import type { Driver } from '../driver.ts'
 import { openWorkshop, type Workshop } from '../test-support.ts'
 import type { MachineNews } from './disk-watch.ts'
 import { openQemuDriver } from './qemu-driver.ts'
 
 const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
-
-async function until(check: () => boolean): Promise<void> {
-  for (const end = performance.now() + 60_000; !check(); await systemClock.sleep(20)) {
-    assert.ok(performance.now() < end, 'it never became true')
-  }
-}
 
 async function cleanUp(driver: Driver, dir: string, shop: Workshop): Promise<void> {
   for (const id of await driver.list()) await driver.destroy(id)
@@ -43,12 +38,15 @@ test('a VM on a host whose disk is full stands still, which is said once, and go
   const script = `while read -r word; do dd if=/dev/zero of=/$word bs=1M count=16 2>/dev/null
     sync; echo wrote $word; done < /root/words; sleep 600`
   const words = { path: '/root/words', content: Buffer.from('first\nsecond\n'), mode: 0o644 }
-  const spec = shop.spec(['sh', '-c', `sleep 2; ${script}`], { rootSizeMb: 256, files: [words] })
+  const wait = 'trap begin=1 USR1; echo ready; while [ -z "$begin" ]; do sleep 0.1; done'
+  const spec = shop.spec(['sh', '-c', `${wait}; ${script}`], { rootSizeMb: 256, files: [words] })
   await driver.start(spec)
+  await eventually('it waits', () => shop.output(spec) === 'ready')
   const filler = join(dir, 'filler')
   const { bavail, bsize } = statfsSync(dir)
   writeFileSync(filler, Buffer.alloc(bavail * bsize - 2 ** 20, 1))
-  await until(() => heard.length > 0)
+  await driver.signal(spec.id, 'SIGUSR1')
+  await eventually('it is said', () => heard.length > 0)
   assert.match(heard[0]?.message ?? '', /host's disk is full: the machine stands still/)
   // Longer than a silent guest is waited for otherwise: what is under way with it waits as well.
   const argv = ['echo', 'patient']
@@ -56,11 +54,11 @@ test('a VM on a host whose disk is full stands still, which is said once, and go
   await systemClock.sleep(11_000)
   assert.equal(heard.length, 1)
   assert.equal(await driver.recover(spec.id), 'running')
-  assert.equal(shop.output(spec), '')
+  assert.equal(shop.output(spec), 'ready')
   rmSync(filler)
-  await until(() => shop.output(spec) === 'wrote first\nwrote second')
+  await eventually('it goes on', () => shop.output(spec) === 'ready\nwrote first\nwrote second')
   assert.equal((await asked).stdout, 'patient\n')
-  await until(() => heard.length > 1)
+  await eventually('that is said', () => heard.length > 1)
   assert.deepEqual(heard[1], { level: 'info', message: 'There is room: it goes on' })
 })
 
@@ -123,7 +121,7 @@ test('any other trouble of the disk is told to the guest, which does not stand s
   writeFileSync(`/sys/fs/ext4/${device}/trigger_fs_error`, 'as of a broken disk')
   const exec = async (script: string) => {
     const argv = ['sh', '-c', script]
-    return (await driver.exec(spec.id, { argv, timeoutMs: 20_000, outputBytesMax: 1_000 })).stdout
+    return (await driver.exec(spec.id, { argv, timeoutMs: 60_000, outputBytesMax: 1_000 })).stdout
   }
   assert.match(await exec('dd if=/dev/zero of=/data/file bs=1M count=1 conv=fsync 2>&1'), /rror/)
   assert.equal(await exec('echo still here'), 'still here\n')
