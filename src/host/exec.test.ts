@@ -5,6 +5,7 @@ import { systemClock } from '#core/clock.ts'
 import { Fault, isFault } from '#core/fault.ts'
 import type { ProgramEnd } from './runtime/driver.ts'
 import { programStreams, writeProgramQuery, type ProgramQuery } from '#spec/program.ts'
+import { eventually } from '#sys/test-support.ts'
 import { openWebSocket, type WebSocket } from '#sys/web-socket.ts'
 import { createTestMachine, openTestHost, testKey, type TestHost } from './testing.ts'
 
@@ -12,7 +13,7 @@ const open = (host: TestHost, id: string, query: Partial<ProgramQuery>, key = te
   openWebSocket(host.url, {
     path: `/v1/machines/${id}/exec?${writeProgramQuery(query)}`,
     headers: { authorization: `Bearer ${key}` },
-    timeoutMs: 5_000,
+    timeoutMs: 30_000,
   })
 
 interface Heard {
@@ -31,11 +32,6 @@ function listenTo(socket: WebSocket): Heard {
   })
   socket.resume()
   return heard
-}
-
-async function until(check: () => boolean): Promise<void> {
-  for (let i = 0; i < 500 && !check(); i++) await systemClock.sleep(10)
-  assert.ok(check())
 }
 
 const running = async (t: TestContext) => {
@@ -109,16 +105,16 @@ test('a client that leaves, and one that breaks the rules, end their program', a
   const socket = await open(host, id, { cmd: 'cat' })
   const heard = listenTo(socket)
   socket.send(Buffer.from('here'))
-  await until(() => heard.stdout === 'here')
+  await eventually('it is echoed', () => heard.stdout === 'here')
   assert.equal(host.agent.execs.any(id), true)
   socket.terminate()
-  await until(() => !host.agent.execs.any(id))
+  await eventually('its program has ended', () => !host.agent.execs.any(id))
   for (const nonsense of ['no json', '{"type":"dance"}', '{"type":"signal","signal":"SIGNONE"}']) {
     const rude = await open(host, id, { cmd: 'cat' })
     const { closed } = listenTo(rude)
     rude.send(nonsense)
     assert.deepEqual(((await closed) as unknown[])[0], 1008, nonsense)
-    await until(() => !host.agent.execs.any(id))
+    await eventually('its program has ended', () => !host.agent.execs.any(id))
   }
 })
 
@@ -195,7 +191,7 @@ test('an idle machine is not stopped or suspended under a command; whoever says 
     return { exitCode: 0, signal: 0, stdout: 'whole', stderr: '', timedOut: false }
   }
   const exec = host.call<{ stdout: string }>('POST', `/v1/machines/${id}/exec`, { cmd: 'job' })
-  await until(() => host.agent.execs.any(id))
+  await eventually('it runs', () => host.agent.execs.any(id))
   await assert.rejects(rest('stop'), (error) => isFault(error, 'conflict'))
   execs.resolve()
   assert.equal((await exec).stdout, 'whole')

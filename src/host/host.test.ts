@@ -14,6 +14,7 @@ import type { ExecResult, Machine, MachineProcess } from '#spec/machine.ts'
 import type { HostSettings } from '#spec/settings.ts'
 import { callJson, httpRequest, readBody } from '#sys/http-client.ts'
 import { run } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { busyboxTree } from '../../test/images/busybox.ts'
 import { createPusher, layer } from '../../test/images/push.ts'
 import { startImageRegistry, type ImageRegistry } from '../../test/images/registry.ts'
@@ -39,7 +40,7 @@ describe('a host process', { concurrency: 1 }, () => {
       ...(body === undefined ? {} : { body }),
     })
   const wait = (id: string, state: string) =>
-    call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=15`)
+    call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=60`)
 
   async function startHost(): Promise<void> {
     child = spawn(process.execPath, [program, 'host', '--settings', settingsFile], {
@@ -50,7 +51,7 @@ describe('a host process', { concurrency: 1 }, () => {
     for (let tries = 0; ; tries++) {
       const answers = await call('GET', '/v1/host').catch(() => undefined)
       if (answers) return
-      assert.ok(tries < 400 && child.exitCode === null, `the host did not start:\n${words}`)
+      assert.ok(tries < 2_400 && child.exitCode === null, `the host did not start:\n${words}`)
       await systemClock.sleep(25)
     }
   }
@@ -232,10 +233,7 @@ describe('a host process', { concurrency: 1 }, () => {
     const exec = async (cmd: string) =>
       (await call<ExecResult>('POST', `/v1/machines/${writer.id}/exec`, { cmd })).stdout
     const linesOf = async () => Number.parseInt(await exec('busybox wc -l /data/log'), 10)
-    for (let tries = 0; !((await linesOf()) > 0); tries++) {
-      assert.ok(tries < 200)
-      await systemClock.sleep(50)
-    }
+    await eventually('it writes', async () => (await linesOf()) > 0)
     for (const [round, delayMs] of [0, 150].entries()) {
       const [snapshot, fork] = [`vs_k${round}`, `vol_k${round}`]
       const size_gb = 1 + round
@@ -247,19 +245,17 @@ describe('a host process', { concurrency: 1 }, () => {
       await endHost('SIGKILL')
       await startHost()
       for (const path of [`snapshots/${snapshot}`, `volumes/${fork}`, 'volumes/vol_k']) {
-        for (let tries = 0; ; tries++) {
-          const { state, status } = await call<{ state?: string; status?: string }>(
-            'GET',
-            `/v1/${path}`,
-          )
-          if ((state ?? status) === 'created') break
-          assert.ok(tries < 400, `${path} is ${state ?? status}`)
-          await systemClock.sleep(50)
-        }
+        let now: { state?: string; status?: string } = {}
+        await eventually(
+          () => `${path} is ${now.state ?? now.status}`,
+          async () => {
+            now = await call('GET', `/v1/${path}`)
+            return (now.state ?? now.status) === 'created'
+          },
+        )
       }
       const before = await linesOf()
-      await systemClock.sleep(200)
-      assert.ok((await linesOf()) > before, 'the writer stands still')
+      await eventually('the writer goes on', async () => (await linesOf()) > before)
       const reader = await create({
         init: { exec: ['/bin/sh', '-c', 'busybox md5sum -c /data/sum'] },
         restart: { policy: 'no' },

@@ -8,7 +8,7 @@ import { createTestMachine, openTestHost, type TestHost } from './testing.ts'
 const post = (host: TestHost, id: string, verb: string, body: object = {}) =>
   host.call('POST', `/v1/machines/${id}/${verb}`, body)
 const reached = async (host: TestHost, id: string, state: string) => {
-  await host.call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=5`)
+  await host.call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=60`)
   await host.agent.queue.idle()
 }
 const update = (host: TestHost, id: string, config: object, input: object = {}) =>

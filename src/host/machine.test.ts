@@ -6,6 +6,7 @@ import { Fault, isFault } from '#core/fault.ts'
 import type { LogLine } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
 import { httpRequest, readBody } from '#sys/http-client.ts'
+import { eventually } from '#sys/test-support.ts'
 import { createTestMachine, openTestHost, testKey, type TestHost } from './testing.ts'
 import { upkeep } from './upkeep.ts'
 
@@ -48,7 +49,7 @@ test('create, read, stop, start, destroy: states, events, log line, addresses', 
   assert.equal(spec?.env['FLY_MACHINE_VERSION'], machine.instance_id)
   assert.equal(spec?.hostname, id)
   assert.deepEqual(await host.call('POST', `/v1/machines/${id}/stop`, {}), { ok: true })
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   const stopped = await get(host, id)
   assert.deepEqual(types(stopped).slice(0, 2), ['exit:stopped', 'stop:stopping'])
   const exit = stopped.events[0]?.request?.exit_event
@@ -56,12 +57,12 @@ test('create, read, stop, start, destroy: states, events, log line, addresses', 
   assert.deepEqual([...host.attached], [id], 'a stopped machine keeps its addresses')
   const started = await host.call<{ previous_state: string }>('POST', `/v1/machines/${id}/start`)
   assert.equal(started.previous_state, 'stopped')
-  await wait(host, id, 'state=started&timeout=5')
+  await wait(host, id, 'state=started&timeout=60')
   await assert.rejects(host.call('DELETE', `/v1/machines/${id}`), (error) =>
     isFault(error, 'precondition_failed'),
   )
   await host.call('DELETE', `/v1/machines/${id}?kill=true`)
-  await wait(host, id, 'state=destroyed&timeout=5')
+  await wait(host, id, 'state=destroyed&timeout=60')
   assert.equal((await get(host, id)).state, 'destroyed')
   assert.deepEqual([...host.attached], [])
   assert.deepEqual(await host.call('GET', '/v1/machines?app=web'), [])
@@ -91,9 +92,9 @@ test('stop honours signal and timeout, and kills what does not end', async (t) =
   }
   const began = performance.now()
   await host.call('POST', `/v1/machines/${id}/stop`, {})
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   const took = performance.now() - began
-  assert.ok(took > 140 && took < 2000, `${took} ms`)
+  assert.ok(took > 140 && took < 4_500, `${took} ms, and 5 s are what it has unasked`)
   const signals = host.driver.calls.filter((call) => call.startsWith('signal'))
   assert.deepEqual(signals, [`signal ${id} SIGTERM`, `signal ${id} SIGKILL`])
   await assert.rejects(
@@ -109,15 +110,15 @@ test('exit 0 rests under on-failure, a crash restarts at once, and a user stop i
   await host.agent.changes.until(
     id,
     () => host.driver.calls.filter((c) => c.startsWith('start')).length === 2 || undefined,
-    { timeoutMs: 3000 },
+    { timeoutMs: 60_000 },
   )
-  await wait(host, id, 'state=started&timeout=5')
+  await wait(host, id, 'state=started&timeout=60')
   const restarted = await get(host, id)
   assert.deepEqual(types(restarted).slice(0, 2), ['start:started', 'exit:stopped'])
   assert.equal(restarted.events[1]?.request?.exit_event?.restarting, true)
   assert.equal(restarted.events[1]?.request?.restart_count, 1)
   host.driver.finish(id, { exitCode: 0 })
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   const lines = (await logs(host)).map((line) => line.message)
   assert.ok(lines.includes('Main child exited normally with code: 1'))
   assert.ok(lines.includes('Main child exited normally with code: 0'))
@@ -126,29 +127,22 @@ test('exit 0 rests under on-failure, a crash restarts at once, and a user stop i
 test('a stop or a fix deployed during the backoff of a crash loop does not wait for it', async (t) => {
   const host = await openTestHost(t)
   const { id } = await createTestMachine(host)
-  for (const times of [2, 3]) {
-    host.driver.finish(id, { exitCode: 1 })
-    if (times < 3) {
-      await host.agent.changes.until(
-        id,
-        () => host.driver.calls.filter((c) => c.startsWith('start')).length === times || undefined,
-        { timeoutMs: 3000 },
-      )
-      await wait(host, id, 'state=started&timeout=5')
-    }
-  }
-  await wait(host, id, 'state=restarting&timeout=5')
+  // It has crashed so often that it has to wait long.
+  const record = host.agent.store.machines.get(id)
+  host.agent.store.machines.save({ ...record, restarts: Array(8).fill(Date.now()) })
+  host.driver.finish(id, { exitCode: 1 })
+  await wait(host, id, 'state=restarting&timeout=60')
   const exec = (machine: string) =>
     host.call('POST', `/v1/machines/${machine}/exec`, { command: ['true'] })
   await assert.rejects(exec(id), /while it is restarting; wait until it is started/)
-  const began = performance.now()
+  const { startAt } = host.agent.store.machines.get(id).life
   const input = { config: { image: 'fixed' } }
   await host.call('POST', `/v1/machines/${id}`, { input })
-  await wait(host, id, 'state=started&timeout=5')
-  assert.ok(performance.now() - began < 400)
+  await wait(host, id, 'state=started&timeout=60')
+  assert.ok((startAt ?? 0) - Date.now() > 10_000, 'it would have waited on')
   assert.equal(host.driver.spec(id)?.env['FLY_IMAGE_REF']?.startsWith('local/fixed'), true)
   await host.call('POST', `/v1/machines/${id}/stop`)
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   await assert.rejects(exec(id), /while it is stopped; start it first/)
 })
 
@@ -160,7 +154,7 @@ test('update: new version, old one replaced, exit before launch, compare-and-set
   await assert.rejects(host.call('POST', `/v1/machines/${id}`, { input }), (error) =>
     isFault(error, 'precondition_failed'),
   )
-  const waiting = wait(host, id, `state=stopped&instance_id=${first.instance_id}&timeout=5`)
+  const waiting = wait(host, id, `state=stopped&instance_id=${first.instance_id}&timeout=60`)
   waiting.catch(() => {})
   const updated = await host.call('POST', `/v1/machines/${id}`, {
     input: { ...input, current_version: first.instance_id },
@@ -168,7 +162,7 @@ test('update: new version, old one replaced, exit before launch, compare-and-set
   assert.equal(updated.state, 'updating')
   assert.notEqual(updated.instance_id, first.instance_id)
   await assert.rejects(waiting, /currently replaced/)
-  await wait(host, id, `state=started&instance_id=${updated.instance_id}&timeout=5`)
+  await wait(host, id, `state=started&instance_id=${updated.instance_id}&timeout=60`)
   const now = await get(host, id)
   assert.deepEqual(types(now), [
     'start:started',
@@ -204,13 +198,13 @@ test('skip_launch parks; an update with it leaves the machine stopped, one witho
   const update = (skip_launch: boolean) =>
     host.call('POST', `/v1/machines/${id}`, { input: { config: { image: 'b' }, skip_launch } })
   await update(true)
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   assert.deepEqual(
     host.driver.calls.filter((call) => call.startsWith('start')),
     [],
   )
   await update(false)
-  await wait(host, id, 'state=started&timeout=5')
+  await wait(host, id, 'state=started&timeout=60')
 })
 
 test('leases: holder, refresh, expiry, and no nonce in any read', async (t) => {
@@ -240,9 +234,10 @@ test('leases: holder, refresh, expiry, and no nonce in any read', async (t) => {
   }
   await host.call('POST', `/v1/machines/${id}/metadata/a`, { value: 'x' })
   const header = { 'fly-machine-lease-nonce': nonce }
-  assert.equal((await lease('POST', '?ttl=1', header)).data.nonce, nonce)
+  assert.equal((await lease('POST', '?ttl=30', header)).data.nonce, nonce)
   await host.call('POST', `/v1/machines/${id}/cordon`, {}, header)
-  await new Promise((resolve) => setTimeout(resolve, 1100))
+  const { clock } = host.agent
+  host.agent.clock = { ...clock, now: () => clock.now() + 31_000 }
   await assert.rejects(lease('GET', ''), / lease not found/)
   const owner = { 'x-hangar-owner': encodeURIComponent('jürgen@example.com') }
   const second = await lease('POST', '?ttl=60', owner)
@@ -251,7 +246,7 @@ test('leases: holder, refresh, expiry, and no nonce in any read', async (t) => {
   await lease('DELETE', '', { 'fly-machine-lease-nonce': second.data.nonce })
   await assert.rejects(lease('DELETE', ''), / lease not found/)
   await host.call('DELETE', `/v1/machines/${id}?kill=true`)
-  await wait(host, id, 'state=destroyed&timeout=5')
+  await wait(host, id, 'state=destroyed&timeout=60')
   await assert.rejects(lease('POST', '?ttl=60'), /machine not found/)
 })
 
@@ -264,11 +259,11 @@ test('waits: unknown state, time limit, and a state that can no longer come', as
   )
   await assert.rejects(wait(host, 'none', 'state=started'), (error) => isFault(error, 'not_found'))
   await host.call('POST', `/v1/machines/${id}/stop`, {})
-  await wait(host, id, 'state=settled&state=stopped&timeout=5')
+  await wait(host, id, 'state=settled&state=stopped&timeout=60')
   host.driver.failNextStart(new Fault('invalid', 'no such command'))
   await host.call('POST', `/v1/machines/${id}/start`)
   await assert.rejects(
-    wait(host, id, 'state=started&timeout=5'),
+    wait(host, id, 'state=started&timeout=60'),
     /machine failed to reach desired state, started, currently failed: no such command/,
   )
   assert.match((await logs(host)).at(-1)?.message ?? '', /no such command/)
@@ -280,7 +275,7 @@ test('a start that fails for a reason of the system is tried again', async (t) =
   await host.agent.queue.idle()
   host.driver.failNextStart(new Fault('native_failed', 'out of loop devices'))
   await host.call('POST', `/v1/machines/${id}/start`)
-  await wait(host, id, 'state=started&timeout=5')
+  await wait(host, id, 'state=started&timeout=60')
   assert.equal(host.driver.calls.filter((call) => call === `start ${id}`).length, 2)
 })
 
@@ -290,13 +285,13 @@ test('a machine that ends while nothing can be started comes back as soon as som
   // Three tries are one launch.
   host.driver.failNextStart(new Fault('native_failed', 'crun is not installed'), 6)
   host.driver.finish(id, { exitCode: 1 })
-  await wait(host, id, 'state=restarting&timeout=5')
+  await wait(host, id, 'state=restarting&timeout=60')
   const waiting = () => host.agent.store.machines.get(id)
-  while (waiting().life.revival?.failures !== 1) await host.agent.clock.sleep(20)
+  await eventually('it failed', () => waiting().life.revival?.failures === 1)
   assert.match(waiting().lastError ?? '', /crun is not installed; it is tried again in 1 s/)
   const said = (await logs(host)).map(({ message }) => message)
   assert.ok(said.some((line) => /could not be started.*tried again in 1 s/.test(line)))
-  await wait(host, id, 'state=started&timeout=15')
+  await wait(host, id, 'state=started&timeout=60')
   assert.equal(waiting().lastError, null)
   const failed = (await get(host, id)).events.filter(({ status }) => status === 'failed')
   assert.equal(failed.length, 1)
@@ -313,10 +308,10 @@ test('a machine that is to come back and cannot be cleared up comes back once it
     failures-- > 0 ? Promise.reject(new Error('its mount is busy')) : destroy(...given)
   driver.finish(id, { exitCode: 1 })
   const { machines } = host.agent.store
-  while (machines.get(id).lastError === null) await host.agent.clock.sleep(20)
+  await eventually('it failed', () => machines.get(id).lastError !== null)
   assert.equal(machines.get(id).life.state, 'restarting')
   assert.match(machines.get(id).lastError ?? '', /its mount is busy/)
-  await wait(host, id, 'state=started&timeout=15')
+  await wait(host, id, 'state=started&timeout=60')
   assert.equal(machines.get(id).life.revival, null)
   assert.ok(failures < 0)
 })
@@ -326,10 +321,10 @@ test('what its own config is to blame for ends a machine that comes back, and so
   const spoiled = await createTestMachine(host)
   host.driver.failNextStart(new Fault('invalid', 'no such command'))
   host.driver.finish(spoiled.id, { exitCode: 1 })
-  await wait(host, spoiled.id, 'state=failed&timeout=5')
+  await wait(host, spoiled.id, 'state=failed&timeout=60')
   const once = await createTestMachine(host, { restart: { policy: 'no' } })
   host.driver.finish(once.id, { exitCode: 1 })
-  await wait(host, once.id, 'state=stopped&timeout=5')
+  await wait(host, once.id, 'state=stopped&timeout=60')
 })
 
 test('an end that nobody told is found by the upkeep', async (t) => {
@@ -340,14 +335,14 @@ test('an end that nobody told is found by the upkeep', async (t) => {
   await host.agent.queue.idle()
   assert.equal((await get(host, id)).state, 'started')
   await upkeep(host.agent)
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
 })
 
 test('auto_destroy: gone at its first exit, readable afterwards', async (t) => {
   const host = await openTestHost(t)
   const { id } = await createTestMachine(host, { auto_destroy: true, restart: { policy: 'no' } })
   host.driver.finish(id, { exitCode: 3 })
-  await wait(host, id, 'state=destroyed&timeout=5')
+  await wait(host, id, 'state=destroyed&timeout=60')
   const machine = await get(host, id)
   const exit = machine.events.find((event) => event.type === 'exit')
   assert.equal(exit?.request?.exit_event?.exit_code, 3)
@@ -390,13 +385,13 @@ test('MCH-79: a standby rests, and rests on when it is told to stand by no more'
     { standbys: ['0123456789abcd'] },
     { skip_launch: true },
   )
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   const update = () =>
     host.call('POST', `/v1/machines/${id}`, { input: { config: { image: 'b' } } })
   await update()
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   await update()
-  await wait(host, id, 'state=started&timeout=5')
+  await wait(host, id, 'state=started&timeout=60')
 })
 
 test('secrets beat the config, are read at each cold start, and files may come from them', async (t) => {
@@ -409,11 +404,11 @@ test('secrets beat the config, are read at each cold start, and files may come f
   )
   await host.agent.queue.idle()
   await host.call('POST', `/v1/machines/${id}/start`)
-  await assert.rejects(wait(host, id, 'state=started&timeout=5'), /needs the secret FILE/)
+  await assert.rejects(wait(host, id, 'state=started&timeout=60'), /needs the secret FILE/)
   const values = { TOKEN: 'secret', FILE: Buffer.from('inhalt').toString('base64') }
   await host.call('PUT', '/v1/apps/web/secrets', { version: 1, values })
   await host.call('POST', `/v1/machines/${id}/start`)
-  await wait(host, id, 'state=started&timeout=5')
+  await wait(host, id, 'state=started&timeout=60')
   assert.equal(host.driver.spec(id)?.env['TOKEN'], 'secret')
   assert.equal(host.driver.spec(id)?.files[0]?.content.toString(), 'inhalt')
 })
@@ -430,7 +425,7 @@ test('volumes: made, attached to one machine, mounted while it runs, free after 
     isFault(error, 'precondition_failed'),
   )
   await host.call('DELETE', `/v1/machines/${id}?kill=true`)
-  await wait(host, id, 'state=destroyed&timeout=5')
+  await wait(host, id, 'state=destroyed&timeout=60')
   assert.deepEqual([...host.mounted], [])
   const gone = await host.call<{ state: string }>('DELETE', '/v1/volumes/vol_1')
   assert.equal(gone.state, 'pending_destroy')
@@ -475,7 +470,7 @@ test('a stop drains first: every edge has the row, then nothing is in flight, th
   assert.equal(signalled(), false)
   host.edges.inFlight.set(id, 0)
   host.edges.word()
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
   assert.equal(signalled(), true)
   const answer = await host.call('GET', `/v1/machines/${id}/routed?timeout_ms=50`)
   assert.deepEqual(answer, { routed: false, edges: 1 })
@@ -497,12 +492,12 @@ test('a host that dies adopts what runs, tells what ended, and goes on where it 
   host = await host.reopen()
   assert.equal((await get(host, running.id)).state, 'started')
   assert.equal(host.driver.calls.filter((call) => call === `start ${running.id}`).length, 1)
-  await wait(host, ended.id, 'state=stopped&timeout=5')
-  await wait(host, stopping.id, 'state=stopped&timeout=5')
+  await wait(host, ended.id, 'state=stopped&timeout=60')
+  await wait(host, stopping.id, 'state=stopped&timeout=60')
   const exit = (await get(host, ended.id)).events.find((event) => event.type === 'exit')
   assert.equal(exit?.request?.exit_event?.exit_code, 9)
   host.driver.finish(running.id, { exitCode: 0 })
-  await wait(host, running.id, 'state=stopped&timeout=5')
+  await wait(host, running.id, 'state=stopped&timeout=60')
 })
 
 test('down stops everything; what ran starts again with the host, what was stopped does not', async (t) => {
@@ -510,14 +505,14 @@ test('down stops everything; what ran starts again with the host, what was stopp
   const up = await createTestMachine(host)
   const off = await createTestMachine(host)
   await host.call('POST', `/v1/machines/${off.id}/stop`, {})
-  await wait(host, off.id, 'state=stopped&timeout=5')
+  await wait(host, off.id, 'state=stopped&timeout=60')
   assert.deepEqual(await host.call('POST', '/v1/down'), { ok: true })
   assert.equal((await get(host, up.id)).state, 'stopped')
   await assert.rejects(host.call('POST', `/v1/machines/${off.id}/start`), (error) =>
     isFault(error, 'conflict'),
   )
   host = await host.reopen()
-  await wait(host, up.id, 'state=started&timeout=5')
+  await wait(host, up.id, 'state=started&timeout=60')
   assert.equal((await get(host, off.id)).state, 'stopped')
 })
 
@@ -525,14 +520,14 @@ test('suspend freezes, start thaws the same process, a stop of a frozen machine 
   const host = await openTestHost(t)
   const { id } = await createTestMachine(host)
   await host.call('POST', `/v1/machines/${id}/suspend`)
-  await wait(host, id, 'state=suspended&timeout=5')
+  await wait(host, id, 'state=suspended&timeout=60')
   await host.call('POST', `/v1/machines/${id}/start`)
-  await wait(host, id, 'state=started&timeout=5')
+  await wait(host, id, 'state=started&timeout=60')
   assert.equal(host.driver.calls.filter((call) => call.startsWith('start')).length, 1)
   await host.call('POST', `/v1/machines/${id}/suspend`)
-  await wait(host, id, 'state=suspended&timeout=5')
+  await wait(host, id, 'state=suspended&timeout=60')
   await host.call('POST', `/v1/machines/${id}/stop`, {})
-  await wait(host, id, 'state=stopped&timeout=5')
+  await wait(host, id, 'state=stopped&timeout=60')
 })
 
 test('only who has the cluster key is heard, and errors carry their code', async (t) => {

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { createServer as createTcpServer, type AddressInfo } from 'node:net'
+import { createServer as createTcpServer } from 'node:net'
 import { duplexPair } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { test, type TestContext } from 'node:test'
 import { Fault, isFault } from '#core/fault.ts'
 import type { Machine } from '#spec/machine.ts'
 import { fakeDriver, fakeVms } from '#host/runtime/index.ts'
+import { eventually, freePort } from '#sys/test-support.ts'
 import { apply } from './agent.ts'
 import { used } from './capacity.ts'
 import { takeDown } from './down.ts'
@@ -19,7 +20,7 @@ const get = (host: TestHost, id: string) => host.call('GET', `/v1/machines/${id}
 const post = (host: TestHost, id: string, verb: string, body: object = {}) =>
   host.call('POST', `/v1/machines/${id}/${verb}`, body)
 const reached = (host: TestHost, id: string, state: string) =>
-  host.call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=5`)
+  host.call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=60`)
 const types = (machine: Machine) => machine.events.map((event) => `${event.type}:${event.status}`)
 
 /** A host with VMs and containers, and one VM that was just suspended. */
@@ -96,7 +97,7 @@ for (const [how, startsWithHost] of [
       assert.ok(vms.roots.has(id))
       await post(host, id, 'start')
     }
-    await host.call('GET', `/v1/machines/${id}/wait?state=started&timeout=15`)
+    await host.call('GET', `/v1/machines/${id}/wait?state=started&timeout=60`)
     assert.ok(vms.calls.includes(`destroy ${id}`), 'it was cleared up behind the failure')
     assert.deepEqual([vms.roots.has(id), vms.spec(id)?.keepRoot], [true, true])
     await post(host, id, 'restart')
@@ -200,7 +201,7 @@ for (const [what, act, state] of [
     const { id } = await createTestMachine(host)
     vms.hangSuspends()
     await post(host, id, 'suspend')
-    while (!vms.calls.includes(`suspend ${id}`)) await host.agent.clock.sleep(5)
+    await eventually('it suspends', () => vms.calls.includes(`suspend ${id}`))
     await act(host, id)
     await reached(host, id, state)
     await host.agent.queue.idle()
@@ -214,7 +215,7 @@ test('a stop that breaks off a suspend ends the machine as it asks, not as the c
   const { id } = await createTestMachine(host, { stop_config: { signal: 'SIGTERM' } })
   vms.hangSuspends()
   await post(host, id, 'suspend')
-  while (!vms.calls.includes(`suspend ${id}`)) await host.agent.clock.sleep(5)
+  await eventually('it suspends', () => vms.calls.includes(`suspend ${id}`))
   await post(host, id, 'stop', { signal: 'SIGQUIT', timeout: '9s' })
   await reached(host, id, 'stopped')
   const signals = vms.calls.filter((call) => call.startsWith('signal'))
@@ -261,7 +262,7 @@ test('MCH-44: a machine suspends itself through its own socket, without a token,
 
 test(
   'MCH-44: a program that says nothing, or half of a wish, is hung up on',
-  { timeout: 5_000 },
+  { timeout: 60_000 },
   async (t) => {
     const host = await openTestHost(t)
     const { id } = await createTestMachine(host)
@@ -277,9 +278,9 @@ test(
 )
 
 test('the hour that a machine slept is not held against it: its checks have their grace anew', async (t) => {
-  const app = createTcpServer().listen(0, '127.0.0.1')
+  const port = await freePort()
+  const app = createTcpServer().listen(port, '127.0.0.1')
   await once(app, 'listening')
-  const { port } = app.address() as AddressInfo
   const alive = { type: 'tcp', port, interval: '2s', grace_period: '30s' }
   const { host, id } = await suspendedVm(t, { checks: { alive } })
   const { clock } = host.agent
@@ -289,11 +290,11 @@ test('the hour that a machine slept is not held against it: its checks have thei
   await post(host, id, 'start')
   await reached(host, id, 'started')
   const check = () => host.agent.runs.get(id)?.health.statuses[0]
-  while (check()?.output === 'not checked yet') await clock.sleep(5)
+  await eventually('it is checked', () => check()?.output !== 'not checked yet')
   assert.equal(check()?.status, 'warning')
   assert.equal((await get(host, id)).state, 'started')
   app.listen(port, '127.0.0.1')
-  while (check()?.status !== 'passing') await clock.sleep(5)
+  await eventually('it passes', () => check()?.status === 'passing')
   app.close()
 })
 

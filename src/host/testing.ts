@@ -275,7 +275,7 @@ export async function createTestMachine(
     input: { config: { image: 'busybox', ...config }, ...input },
   })
   const state = 'skip_launch' in input ? 'stopped' : 'started'
-  await host.call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=5`)
+  await host.call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=60`)
   return { ...(await host.call('GET', `/v1/machines/${id}`)), ...pickNonce(machine) }
 }
 

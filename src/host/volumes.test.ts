@@ -16,6 +16,7 @@ import { systemClock, type Clock } from '#core/clock.ts'
 import { Fault, isFault, type FaultCode } from '#core/fault.ts'
 import type { Snapshot, Volume, VolumeExtended } from '#spec/volume.ts'
 import { createLogger } from '#sys/log.ts'
+import { eventually } from '#sys/test-support.ts'
 import { fakeDriver, fakeVms, type FakeDriver } from '#host/runtime/index.ts'
 import { openVolumes } from '#host/volume/index.ts'
 import { createTestMachine, openTestHost, type TestHost } from './testing.ts'
@@ -77,12 +78,12 @@ const noteOf = async (host: TestHost, id: string) =>
 
 /** Asks until it is so: what goes on behind an answer. */
 async function until<T>(look: () => Promise<T>, so: (now: T) => boolean): Promise<T> {
-  for (let tries = 0; ; tries++) {
-    const now = await look()
-    if (so(now)) return now
-    assert.ok(tries < 600, `still ${JSON.stringify(now)}`)
-    await systemClock.sleep(25)
-  }
+  let last: T | undefined
+  const found = await eventually(
+    () => `it is still ${JSON.stringify(last)}`,
+    async () => so((last = await look())) && { last },
+  )
+  return found.last
 }
 
 const untilCreated = (host: TestHost, id: string) =>
@@ -233,12 +234,12 @@ test('VOL-1: of many machines that want one volume at once, one gets it; it star
   })
   await assert.rejects(update, fault('invalid', /volume/).check)
   await host.call('POST', `/v1/machines/${other.id}/stop`, {})
-  await host.call('GET', `/v1/machines/${other.id}/wait?state=stopped&timeout=5`)
+  await host.call('GET', `/v1/machines/${other.id}/wait?state=stopped&timeout=60`)
   const taken = host.agent.store.volumes.get('vol_2')
   const volume = { ...taken.volume, attached_machine_id: won[0]?.id ?? '' }
   host.agent.store.volumes.save({ ...taken, volume })
   await host.call('POST', `/v1/machines/${other.id}/start`)
-  const failed = host.call('GET', `/v1/machines/${other.id}/wait?state=started&timeout=5`)
+  const failed = host.call('GET', `/v1/machines/${other.id}/wait?state=started&timeout=60`)
   await assert.rejects(failed, /vol_2 is attached to machine/)
 })
 
@@ -255,7 +256,7 @@ test('VOL-12: a mount tells the name of its volume, also one that was named by i
     const updated = await host.call('POST', path, { input })
     assert.deepEqual(updated.config.mounts, whole)
     const version = `instance_id=${updated.instance_id}`
-    await host.call('GET', `${path}/wait?state=started&timeout=5&${version}`)
+    await host.call('GET', `${path}/wait?state=started&timeout=60&${version}`)
     assert.deepEqual((await host.call('GET', path)).config.mounts, whole)
   }
 })
@@ -436,7 +437,7 @@ test('VOL-10: the volume of a VM grows by the word of its guest; of one that is 
   assert.equal(await settled(), 2)
   assert.deepEqual(grown, [2])
   await host.call('POST', `/v1/machines/${id}/suspend`, {})
-  await host.call('GET', `/v1/machines/${id}/wait?state=suspended&timeout=5`)
+  await host.call('GET', `/v1/machines/${id}/wait?state=suspended&timeout=60`)
   assert.equal((await show()).bytes_used, undefined)
   const extended = await host.call<VolumeExtended>('PUT', '/v1/volumes/vol_1/extend', {
     size_gb: 3,
@@ -445,7 +446,7 @@ test('VOL-10: the volume of a VM grows by the word of its guest; of one that is 
   assert.equal(await settled(), 3)
   assert.deepEqual(grown, [2], 'nobody is woken for it')
   await host.call('POST', `/v1/machines/${id}/start`, {})
-  await host.call('GET', `/v1/machines/${id}/wait?state=started&timeout=5`)
+  await host.call('GET', `/v1/machines/${id}/wait?state=started&timeout=60`)
   await host.agent.background.idle()
   assert.deepEqual(grown, [2, 3])
 })

@@ -11,8 +11,8 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { isFault } from '#core/fault.ts'
+import { eventually } from '#sys/test-support.ts'
 import {
   createPusher,
   digestOf,
@@ -232,10 +232,7 @@ test('killed in the middle of a pull, the next one finds no trace and succeeds',
   const work = join(dir, 'work')
   const blobs = () =>
     existsSync(work) ? readdirSync(work, { recursive: true, encoding: 'utf8' }).join() : ''
-  for (let tries = 0; !blobs().includes(digestOf(image.bytes).slice(7)); tries++) {
-    assert.ok(tries < 400, 'the child never began')
-    await sleep(20)
-  }
+  await eventually('the child begins', () => blobs().includes(digestOf(image.bytes).slice(7)))
   child.kill('SIGKILL')
   await once(child, 'exit')
   assert.equal(readdirSync(work).length, 1)

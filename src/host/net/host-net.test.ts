@@ -4,10 +4,10 @@ import { randomInt } from 'node:crypto'
 import { existsSync, readdirSync } from 'node:fs'
 import net from 'node:net'
 import { after, before, describe, test } from 'node:test'
-import { systemClock } from '#core/clock.ts'
 import { newMachineId } from '#core/ids.ts'
 import { createLogger } from '#sys/log.ts'
 import { run, runOk } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { addressingOf } from './addressing.ts'
 import { openHostNet, type Attachment, type HostNet } from './host-net.ts'
 
@@ -40,7 +40,8 @@ describe('host network', { concurrency: 1 }, () => {
     stranger = await first.attach({ id: ids[2], network: 25, index: 2 })
     elsewhere = await second.attach({ id: ids[3], network: 24, index: 0 })
     for (const at of [a, b, stranger, elsewhere]) serve(at)
-    for (const at of [a, b, stranger, elsewhere]) await until(() => reach(at.ip4))
+    for (const at of [a, b, stranger, elsewhere])
+      await eventually('it listens', () => reach(at.ip4))
   })
   after(async () => {
     for (const server of servers) server.kill('SIGKILL')
@@ -56,7 +57,7 @@ describe('host network', { concurrency: 1 }, () => {
   /** Whether a TCP connection from the host succeeds. */
   const reach = (address: string) =>
     new Promise<boolean>((resolve) => {
-      const socket = net.connect({ host: address, port, timeout: 1_000 })
+      const socket = net.connect({ host: address, port, timeout: 10_000 })
       const done = (yes: boolean) => {
         socket.destroy()
         resolve(yes)
@@ -66,23 +67,22 @@ describe('host network', { concurrency: 1 }, () => {
       socket.on('timeout', () => done(false))
     })
   const inside = (at: Attachment, ...argv: string[]) =>
-    run('ip', ['netns', 'exec', at.netnsName, ...argv], { timeoutMs: 5_000 })
-  /** Whether a TCP connection from a machine succeeds. */
-  const connects = async (from: Attachment, address: string, toPort: number, bind?: string) => {
+    run('ip', ['netns', 'exec', at.netnsName, ...argv], { timeoutMs: 60_000 })
+  /** Whether a TCP connection from a machine succeeds, within `ms`. */
+  const connects = async (
+    from: Attachment,
+    address: string,
+    { toPort = port, bind, ms = 700 }: { toPort?: number; bind?: string; ms?: number } = {},
+  ) => {
     const script =
-      'const [host,port,localAddress]=process.argv.slice(1);const s=require("net").connect({host,port,localAddress,timeout:700});' +
+      'const [host,port,timeout,localAddress]=process.argv.slice(1);const s=require("net").connect({host,port,localAddress,timeout:+timeout});' +
       's.on("connect",()=>process.exit(0)).on("error",()=>process.exit(1)).on("timeout",()=>process.exit(2))'
-    const argv = [process.execPath, '-e', script, address, String(toPort)]
+    const argv = [process.execPath, '-e', script, address, String(toPort), String(ms)]
     const result = await inside(from, ...argv, ...(bind ? [bind] : []))
     return result.code === 0
   }
-  async function until(check: () => Promise<boolean>) {
-    for (let i = 0; i < 100; i++) {
-      if (await check()) return
-      await systemClock.sleep(20)
-    }
-    assert.fail('it never became true')
-  }
+  const assertConnects = async (from: Attachment, address: string, why = 'it connects') =>
+    assert.equal(await connects(from, address, { ms: 30_000 }), true, why)
   async function counter(name: string): Promise<number> {
     const table = addressingOf(firstOptions).table
     const text = await runOk('nft', ['-j', 'list', 'counter', 'inet', table, name])
@@ -98,17 +98,17 @@ describe('host network', { concurrency: 1 }, () => {
   })
 
   test('machines of one network reach each other by 6PN, on this host and the next', async () => {
-    assert.equal(await connects(a, b.ip6, port), true)
-    assert.equal(await connects(a, elsewhere.ip6, port), true)
-    assert.equal(await connects(elsewhere, b.ip6, port), true)
+    await assertConnects(a, b.ip6)
+    await assertConnects(a, elsewhere.ip6)
+    await assertConnects(elsewhere, b.ip6)
   })
 
   test('machines of different networks do not, nor any by IPv4', async () => {
     const before = await counter('to_machines')
-    assert.equal(await connects(a, stranger.ip6, port), false)
-    assert.equal(await connects(elsewhere, stranger.ip6, port), false)
-    assert.equal(await connects(a, b.ip4, port), false)
-    assert.equal(await connects(a, elsewhere.ip4, port), false)
+    assert.equal(await connects(a, stranger.ip6), false)
+    assert.equal(await connects(elsewhere, stranger.ip6), false)
+    assert.equal(await connects(a, b.ip4), false)
+    assert.equal(await connects(a, elsewhere.ip4), false)
     assert.ok((await counter('to_machines')) > before)
   })
 
@@ -119,12 +119,12 @@ describe('host network', { concurrency: 1 }, () => {
     const { gateway4, gateway6 } = addressingOf(firstOptions)
     const before = await counter('to_host')
     try {
-      assert.equal(await connects(a, gateway4, hostPort), false)
-      assert.equal(await connects(a, gateway6, hostPort), false)
-      assert.equal(await connects(a, 'fe80::1%eth0', hostPort), false)
+      assert.equal(await connects(a, gateway4, { toPort: hostPort }), false)
+      assert.equal(await connects(a, gateway6, { toPort: hostPort }), false)
+      assert.equal(await connects(a, 'fe80::1%eth0', { toPort: hostPort }), false)
       const addresses = (await runOk('hostname', ['-I'])).split(/\s+/)
       const own = addresses.find((address) => /^\d+\.\d+\.\d+\.\d+$/.test(address))
-      if (own) assert.equal(await connects(a, own, hostPort), false)
+      if (own) assert.equal(await connects(a, own, { toPort: hostPort }), false)
     } finally {
       server.close()
     }
@@ -135,8 +135,8 @@ describe('host network', { concurrency: 1 }, () => {
     const before = await counter('spoofed')
     await runOk('ip', ['-n', a.netnsName, 'address', 'add', stranger.ip6, 'dev', 'eth0', 'nodad'])
     await runOk('ip', ['-n', a.netnsName, 'address', 'add', '203.0.113.9/32', 'dev', 'eth0'])
-    assert.equal(await connects(a, elsewhere.ip6, port, stranger.ip6), false)
-    assert.equal(await connects(a, '198.51.100.1', port, '203.0.113.9'), false)
+    assert.equal(await connects(a, elsewhere.ip6, { bind: stranger.ip6 }), false)
+    assert.equal(await connects(a, '198.51.100.1', { bind: '203.0.113.9' }), false)
     assert.ok((await counter('spoofed')) > before + 1)
   })
 
@@ -157,12 +157,12 @@ describe('host network', { concurrency: 1 }, () => {
       const setup = `link set eth0 up\naddress add ${far}/30 dev eth0\n`
       await runOk('ip', ['-n', world, '-batch', '-'], { input: setup })
       serve({ ...a, netnsName: world })
-      await until(() => reach(far))
-      assert.equal(await connects(a, far, port), true)
+      await eventually('it listens', () => reach(far))
+      await assertConnects(a, far)
       // The other end has no route back to the machines: it answered the host.
       assert.equal((await run('ip', ['-n', world, 'route', 'get', a.ip4])).code !== 0, true)
-      assert.equal(await connects({ ...a, netnsName: world }, a.ip4, port), false)
-      const metadata = await connects(a, '169.254.169.254', 80)
+      assert.equal(await connects({ ...a, netnsName: world }, a.ip4), false)
+      const metadata = await connects(a, '169.254.169.254', { toPort: 80 })
       assert.equal(metadata, false)
     } finally {
       await run('ip', ['netns', 'delete', world])
@@ -176,11 +176,7 @@ describe('host network', { concurrency: 1 }, () => {
     const reopened = await openHostNet(firstOptions)
     assert.deepEqual(await reopened.attach({ id: ids[0], network: 24, index: 0 }), a)
     assert.equal(await index(link), before)
-    assert.equal(
-      await connects(a, b.ip6, port),
-      true,
-      'the filter of a reopened host knows its networks',
-    )
+    await assertConnects(a, b.ip6, 'the filter of a reopened host knows its networks')
     const id = newMachineId()
     await runOk('ip', ['netns', 'add', addressingOf(firstOptions).netnsName(id)])
     const made = await reopened.attach({ id, network: 24, index: 9 })

@@ -19,6 +19,7 @@ import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import { run } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { mountPoints } from './mount-table.ts'
 import { openVolumes, type Volumes } from './volumes.ts'
 
@@ -64,11 +65,10 @@ function startWriter(path: string) {
   return {
     async wrote(more: number): Promise<void> {
       const before = existsSync(join(path, 'n')) ? count() : 0
-      for (let tries = 0; ; tries++) {
-        if (existsSync(join(path, 'n')) && count() >= before + more) return
-        assert.ok(tries < 1000, 'the writer stands still')
-        await systemClock.sleep(10)
-      }
+      await eventually(
+        'the writer goes on',
+        () => existsSync(join(path, 'n')) && count() >= before + more,
+      )
     },
     async stop(): Promise<void> {
       child.kill('SIGKILL')
@@ -126,7 +126,7 @@ test('a volume that another mount namespace still has is not written below it, a
   const { volumes } = openHome()
   const path = await makeMounted(volumes, 'vol_pin')
   writeFileSync(join(path, 'note'), 'kept')
-  const keeper = spawn('unshare', ['-m', 'sh', '-c', 'echo; exec sleep 60'])
+  const keeper = spawn('unshare', ['-m', 'sh', '-c', 'echo; exec sleep 600'])
   await once(keeper.stdout, 'data')
   await volumes.unmount('vol_pin')
   await assert.rejects(
@@ -300,8 +300,9 @@ test('what a killed host left at work is waited for before a disk is touched', a
   const { dir, volumes, open } = openHome()
   await volumes.create({ id: 'vol_lock', sizeGb: 1, fstype: 'ext4' })
   const began = performance.now()
-  const left = spawn('flock', [join(dir, 'volumes/vol_lock'), 'sleep', '0.5'], { stdio: 'ignore' })
-  await systemClock.sleep(50)
+  const held = [join(dir, 'volumes/vol_lock'), 'sh', '-c', 'echo; exec sleep 0.5']
+  const left = spawn('flock', held, { stdio: ['ignore', 'pipe', 'ignore'] })
+  await once(left.stdout, 'data')
   await open().mount('vol_lock')
   assert.ok(performance.now() - began > 450, 'it was mounted under a program that may write to it')
   if (left.exitCode === null) await once(left, 'exit')
