@@ -6,7 +6,8 @@ import { systemClock } from '#core/clock.ts'
 import type { DaemonRecord } from '#sys/daemon.ts'
 import { callJson } from '#sys/http-client.ts'
 import { run, signalProcess } from '#sys/process.ts'
-import { eventually, startTestCloud, type TestCloud } from './support/test-cloud.ts'
+import { eventually } from '#sys/test-support.ts'
+import { startTestCloud, type TestCloud } from './support/test-cloud.ts'
 
 /** Two regions with two hosts each on one machine: what is spread over them, and what one of them takes along. */
 

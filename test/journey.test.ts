@@ -6,9 +6,10 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isAlive, signalProcess } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { load } from './support/load.ts'
 import { walkInShell } from './support/terminal.ts'
-import { eventually, startTestCloud, type TestCloud } from './support/test-cloud.ts'
+import { startTestCloud, type TestCloud } from './support/test-cloud.ts'
 
 /** One straight walk through the whole system on one cloud: source, image, machine, edge; sleep and wake; kills. */
 

@@ -7,8 +7,9 @@ import type { HostInfo } from '#spec/host-api.ts'
 import type { Machine } from '#spec/machine.ts'
 import { readTextFile } from '#sys/files.ts'
 import { signalProcess } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { walkInShell } from './support/terminal.ts'
-import { eventually, startTestCloud, type TestCloud } from './support/test-cloud.ts'
+import { startTestCloud, type TestCloud } from './support/test-cloud.ts'
 
 /** A cloud whose machines are VMs, played by a program where no guest boots by KVM: one walk through the life of one. */
 

@@ -10,10 +10,9 @@ import { isFault } from '#core/fault.ts'
 import { openTestHost, type TestHost } from '#host/testing.ts'
 import { writeProgramQuery, type ProgramQuery } from '#spec/program.ts'
 import { callJson } from '#sys/http-client.ts'
-import { chooseFreePort } from '#sys/ports.ts'
+import { eventually, freePort } from '#sys/test-support.ts'
 import { openWebSocket, type WebSocket } from '#sys/web-socket.ts'
 import { announceHost } from './support/real-host.ts'
-import { eventually } from './support/test-cloud.ts'
 
 /** Programs with open streams from the command line to the driver, over a real control and a real host; the programs are fakes. */
 
@@ -31,7 +30,7 @@ async function startCloud(t: TestContext): Promise<Cloud> {
   t.after(() => control.close())
   const { ctx } = control
   announceHost(t, { ctx, host })
-  const port = await chooseFreePort(22_000 + (process.pid % 2_000), new Set(), '127.0.0.1')
+  const port = await freePort()
   ctx.settings.listen = { address: '127.0.0.1', port }
   const api = await serveApi(ctx)
   let open = true
@@ -61,7 +60,7 @@ const open = (cloud: Cloud, query: Partial<ProgramQuery>, token = cloud.tokens.o
   openWebSocket(cloud.url, {
     path: `/api/v1/apps/web/machines/${cloud.machine}/exec?${writeProgramQuery(query)}`,
     headers: { authorization: `Bearer ${token}` },
-    timeoutMs: 5_000,
+    timeoutMs: 30_000,
   })
 
 const idle = ({ host, machine }: Cloud) =>

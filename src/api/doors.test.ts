@@ -10,7 +10,7 @@ import { grantScope, verifyRegistryUser } from '#control/build/index.ts'
 import { startClientRelease } from '#control/deploy/index.ts'
 import { ensureOrg, type Org } from '#control/orgs/index.ts'
 import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
-import { chooseFreePort } from '#sys/ports.ts'
+import { freePort } from '#sys/test-support.ts'
 import { graphSchema } from './graphql/door.ts'
 import type { Env } from './request.ts'
 import { serveApi } from './server.ts'
@@ -445,7 +445,7 @@ test('the registry: what each token may pull and push', async () => {
 
 test('tokens that are no good: refused in words over a real connection, and never a 500', async (t) => {
   const { ctx } = control
-  const port = await chooseFreePort(27_000 + (process.pid % 2_000), new Set(), '127.0.0.1')
+  const port = await freePort()
   ctx.settings.listen.port = port
   const server = await serveApi(ctx)
   t.after(() => server.close())

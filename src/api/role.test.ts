@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { startTestPostgres, type TestPostgres } from '#control/store/test-support.ts'
-import { chooseFreePort } from '#sys/ports.ts'
+import { freePort } from '#sys/test-support.ts'
 
 let pg: TestPostgres
 let dir = ''
@@ -15,7 +15,7 @@ let control: ChildProcess | undefined
 before(async () => {
   pg = await startTestPostgres()
   dir = mkdtempSync(join(tmpdir(), 'hangar-role-'))
-  const port = await chooseFreePort(24_000 + (process.pid % 3_000), new Set(), '127.0.0.1')
+  const port = await freePort()
   base = `http://127.0.0.1:${port}`
   writeFileSync(join(dir, 'cluster.key'), 'key\n')
   writeFileSync(

@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test'
 import { promisify } from 'node:util'
 import { clientNetworkOf, type ClientNetwork } from '#core/client-network.ts'
 import { daemonReady, findDaemon, startDaemon, stopDaemon } from '#sys/daemon.ts'
-import { chooseFreePort } from '#sys/ports.ts'
+import { freePort } from '#sys/test-support.ts'
 import { run, runOk } from '#sys/process.ts'
 import { openClientNetwork, removeClientNetwork } from './client-network.ts'
 import type { Home } from './home.ts'
@@ -59,7 +59,7 @@ verbs[verb]()
 
 before(async () => {
   home = temporaryHome()
-  apiPort = await chooseFreePort(27_000 + (process.pid % 2_000), new Set(), '127.0.0.1')
+  apiPort = await freePort()
   const ports = { http: 1, https: 2, api: apiPort, registry: 4, nats: 5 }
   const state = { version: 1 as const, cloud_id: cloudId, domain: 'hangar.localhost', ports }
   writeState(home, { ...state, ports_wanted: ports, places: [], overrides: {} })
@@ -119,7 +119,7 @@ test('the first 20 clients at once share one network, each in an emptied environ
 test('inside, this machine is all there is, and everything else is refused at once', async () => {
   assert.equal((await wrapped('udp')).text, 'to question')
   assert.equal((await wrapped('http', apiPort)).text, 'the api')
-  const free = await chooseFreePort(apiPort + 1, new Set(), '127.0.0.1')
+  const free = await freePort()
   const refused = [
     await wrapped('http', free),
     await wrapped('outside'),

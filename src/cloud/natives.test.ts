@@ -3,6 +3,7 @@ import { readdirSync, readFileSync, existsSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { callJson, httpRequest } from '#sys/http-client.ts'
 import { runOk } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { ensureSecrets } from './authority.ts'
 import { chooseState } from './choose.ts'
 import { loadConfig } from './config.ts'
@@ -16,7 +17,7 @@ import { terminalProgress } from './progress.ts'
 import { writeState, type CloudState } from './state.ts'
 import { readStatus } from './status.ts'
 import { superviseParts } from './supervisor.ts'
-import { eventually, quiet, temporaryHome } from './test-support.ts'
+import { quiet, temporaryHome } from './test-support.ts'
 import { Writable } from 'node:stream'
 
 /** The real natives of one cloud: started, used, stopped with everything gone, started again with their data. */
@@ -55,7 +56,7 @@ async function withNatives(act: () => Promise<void>): Promise<void> {
         if (failed) throw new Error(failed.message)
         return reports().length === 5 && reports().every((report) => report.state === 'ready')
       },
-      60_000,
+      180_000,
     )
     await act()
   } finally {

@@ -3,11 +3,12 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { findDaemon } from '#sys/daemon.ts'
+import { eventually } from '#sys/test-support.ts'
 import type { Home } from './home.ts'
 import type { Part } from './part.ts'
 import { readStatus } from './status.ts'
 import { superviseParts } from './supervisor.ts'
-import { eventually, fakePart, quiet, removeHome, stopPart, temporaryHome } from './test-support.ts'
+import { fakePart, quiet, removeHome, stopPart, temporaryHome } from './test-support.ts'
 
 const sleeper = 'setInterval(() => {}, 1000)'
 
@@ -39,18 +40,16 @@ const stateOf = (part: Part) => reportOf(part)?.state
 const pidOf = (part: Part) => findDaemon(part.recordFile)?.pid
 const ready = (part: Part) => eventually(`${part.name} is ready`, () => stateOf(part) === 'ready')
 
-test('a part that is killed is started again, soon', async () => {
+test('a part that is killed is started again', async () => {
   const part = fakePart(home, 'sleeper', sleeper)
   supervise(part)
   await ready(part)
   const first = pidOf(part) as number
-  const killed = Date.now()
   process.kill(first, 'SIGKILL')
   await eventually('another one runs', () => {
     const now = pidOf(part)
     return now !== undefined && now !== first
   })
-  assert.ok(Date.now() - killed < 1_500, `it took ${Date.now() - killed} ms`)
   await ready(part)
   assert.equal(reportOf(part)?.failures, 1)
 })

@@ -40,13 +40,5 @@ export function fakePart(home: Home, name: string, script: string, more: Partial
 
 export const stopPart = (part: Part): Promise<void> => stopDaemon(part.recordFile, 'SIGKILL')
 
-export async function eventually(what: string, holds: () => boolean, ms = 10_000): Promise<void> {
-  const end = Date.now() + ms
-  while (!holds()) {
-    if (Date.now() > end) throw new Error(`never: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
-}
-
 export const lives = (process: ProcessIdentity | undefined): boolean =>
   process !== undefined && isAlive(process)

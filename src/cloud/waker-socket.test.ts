@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import http from 'node:http'
 import type { Readable } from 'node:stream'
 import { test } from 'node:test'
-import { chooseFreePort } from '#sys/ports.ts'
+import { freePort } from '#sys/test-support.ts'
 import { openWakerSocket, type WakerSocket } from './waker-socket.ts'
 
 /** Stands for an edge: serves its own pid on the inherited descriptor. */
@@ -31,7 +31,7 @@ function ask(port: number): Promise<string> {
 }
 
 test('requests made while no edge lives wait and are served by the next one', async () => {
-  const socket = openWakerSocket(await chooseFreePort(24_300))
+  const socket = openWakerSocket(await freePort())
   try {
     // Before the first edge, too.
     const early = ask(socket.port)
@@ -58,7 +58,7 @@ test('requests made while no edge lives wait and are served by the next one', as
 })
 
 test('a port that somebody has is a fault that says how to find out who', async () => {
-  const first = openWakerSocket(await chooseFreePort(24_400))
+  const first = openWakerSocket(await freePort())
   try {
     assert.throws(() => openWakerSocket(first.port), /ss -ltnp/)
   } finally {

@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { eventually, freePort } from '#sys/test-support.ts'
 
 export interface ImageRegistry {
   /** `http://127.0.0.1:PORT`, what a mirror setting wants. */
@@ -19,17 +18,6 @@ export interface ImageRegistryOptions {
   port?: number
   /** Lines for the `auth:` section of its configuration, indented by two spaces. */
   auth?: string
-}
-
-export async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const { port } = server.address() as net.AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 function configuration(options: { dir: string; port: number; auth?: string }): string {
@@ -77,15 +65,15 @@ export async function startImageRegistry(options: ImageRegistryOptions): Promise
     rmSync(folder, { recursive: true, force: true })
   }
   const url = `http://127.0.0.1:${port}`
-  for (let tries = 0; tries < 500; tries++) {
-    const status = await fetch(`${url}/v2/`).then(
-      (response) => response.status,
-      () => 0,
-    )
-    if (status === 200 || status === 401) return { url, host: `127.0.0.1:${port}`, close }
-    if (dead !== undefined) break
-    await sleep(20)
+  try {
+    await eventually(`docker-registry answers on ${url}`, async () => {
+      if (dead !== undefined) throw new Error(dead)
+      const { status } = await fetch(`${url}/v2/`).catch(() => ({ status: 0 }))
+      return status === 200 || status === 401
+    })
+  } catch (error) {
+    await close()
+    throw new Error(`docker-registry: ${words}`, { cause: error })
   }
-  await close()
-  throw new Error(dead ?? `docker-registry did not answer on ${url}: ${words}`)
+  return { url, host: `127.0.0.1:${port}`, close }
 }

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import { runOk } from '#sys/process.ts'
-import { eventually, type TestCloud } from './test-cloud.ts'
+import { eventually } from '#sys/test-support.ts'
+import type { TestCloud } from './test-cloud.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 const patienceMs = 60_000

@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync, cpSync } from 'node:fs'
 import http from 'node:http'
 import { join, resolve } from 'node:path'
-import { systemClock } from '#core/clock.ts'
 import type { DaemonRecord } from '#sys/daemon.ts'
 import { isAlive } from '#sys/process.ts'
 import { startTestImages } from '../images/build.ts'
@@ -166,19 +165,5 @@ export async function startTestCloud(options: {
       if (result.code !== 0)
         throw new Error(`hangar destroy failed:\n${result.stdout}\n${result.stderr}`)
     },
-  }
-}
-
-export async function eventually<T>(
-  what: string,
-  check: () => Promise<T | undefined | false>,
-  ms = 30_000,
-): Promise<T> {
-  const end = systemClock.now() + ms
-  for (;;) {
-    const value = await check()
-    if (value !== undefined && value !== false) return value
-    if (systemClock.now() > end) throw new Error(`never happened within ${ms} ms: ${what}`)
-    await systemClock.sleep(50)
   }
 }

@@ -4,7 +4,7 @@ import { systemClock } from '#core/clock.ts'
 import { httpRequest } from '#sys/http-client.ts'
 import { daemonReady, startDaemon, stopDaemon, type DaemonSpec } from '#sys/daemon.ts'
 import { runOk } from '#sys/process.ts'
-import { chooseFreePort } from '#sys/ports.ts'
+import { freePort } from '#sys/test-support.ts'
 import { registryIssuer, registryService } from './registry-token.ts'
 
 /** A real registry that trusts the tokens signed with `keyFile`; a real dockerd of the test's own. */
@@ -26,7 +26,7 @@ export async function startTestRegistry(options: {
   realm: string
   certFile: string
 }): Promise<{ host: string; close(): Promise<void> }> {
-  const port = await chooseFreePort(21_000 + (process.pid % 3_000), new Set(), '127.0.0.1')
+  const port = await freePort()
   const dir = join(options.dir, 'registry')
   mkdirSync(dir, { recursive: true })
   const config = join(dir, 'config.yml')
