@@ -12,6 +12,7 @@ import {
   type FakeHost,
   type TestControl,
 } from '#control/test-support.ts'
+import { eventually } from '#sys/test-support.ts'
 import { checkedApi } from './test-support.ts'
 
 let control: TestControl
@@ -59,10 +60,7 @@ async function call(
 }
 
 async function streamsBecome(count: number): Promise<void> {
-  for (let i = 0; host().streams !== count && i < 300; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
-  assert.equal(host().streams, count)
+  await eventually(`${count} streams`, () => host().streams === count)
 }
 
 async function newApp(name: string): Promise<string> {

@@ -16,6 +16,7 @@ import { ensureOrg } from '#control/orgs/index.ts'
 import { operatorToken, startTestControl, type TestControl } from '#control/test-support.ts'
 import { httpRequest } from '#sys/http-client.ts'
 import { run } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { createApi } from './server.ts'
 
 let control: TestControl
@@ -196,9 +197,7 @@ test('a client that goes away cancels its build', async () => {
         .where('id', '=', String(id))
         .executeTakeFirstOrThrow()
     ).status
-  for (let i = 0; (await status()) === 'running' && i < 500; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
+  await eventually('it has ended', async () => (await status()) !== 'running')
   assert.equal(await status(), 'cancelled')
   assert.deepEqual(readdirSync(join(control.ctx.settings.dir, 'builds')), [])
 })

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { after, before, test } from 'node:test'
 import { startTestPostgres, type TestPostgres } from '#control/store/test-support.ts'
-import { freePort } from '#sys/test-support.ts'
+import { eventually, freePort } from '#sys/test-support.ts'
 
 let pg: TestPostgres
 let dir = ''
@@ -49,13 +49,11 @@ async function start(): Promise<ChildProcess> {
   const args = [program, 'control', '--settings', join(dir, 'settings.json')]
   const child = spawn(process.execPath, args, { stdio: 'ignore' })
   control = child
-  for (let i = 0; i < 300; i++) {
+  return eventually('control serves', async () => {
     assert.equal(child.exitCode, null, 'control ended')
     const answer = await fetch(`${base}/healthz`).catch(() => undefined)
-    if (answer?.ok) return child
-    await new Promise((done) => setTimeout(done, 50))
-  }
-  throw new Error('control did not serve')
+    return answer?.ok === true && child
+  })
 }
 
 async function call(method: string, path: string, body?: unknown): Promise<[number, unknown]> {

@@ -12,7 +12,7 @@ import { withFileLock } from './file-lock.ts'
 test('one at a time holds a file, a failure lets go of it, and so does kill -9', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'hangar-lock-'))
   const file = join(dir, 'lock')
-  const lock = { file, purpose: 'this test', waitMs: 10_000 }
+  const lock = { file, purpose: 'this test', waitMs: 60_000 }
   try {
     let inside = 0
     let most = 0
@@ -30,10 +30,10 @@ test('one at a time holds a file, a failure lets go of it, and so does kill -9',
     )
     const script = `
       import { withFileLock } from ${JSON.stringify(join(import.meta.dirname, 'file-lock.ts'))}
-      const lock = { file: process.argv[1], purpose: 'the other', waitMs: 10_000 }
+      const lock = { file: process.argv[1], purpose: 'the other', waitMs: 60_000 }
       await withFileLock(lock, () => {
         console.log('held')
-        return new Promise((resolve) => setTimeout(resolve, 60_000))
+        return new Promise((resolve) => setTimeout(resolve, 600_000))
       })
     `
     const other = spawn(process.execPath, ['--input-type=module', '-e', script, file], {

@@ -458,10 +458,8 @@ test('bounded: depth, fields, aliases, fragments that multiply, tokens', async (
     `{ ...R } fragment R on Query { ${Array.from({ length: 11 }, (_, i) => `a${i}: __typename`).join(' ')} }`,
     deep.repeat(2_000),
   ]) {
-    const started = performance.now()
     const { errors, data } = await ask(query)
     assert.ok(errors?.length, query.slice(0, 80))
-    assert.equal(data, undefined)
-    assert.ok(performance.now() - started < 500, 'refused before anything is run')
+    assert.equal(data, undefined, 'refused before anything is run')
   }
 })

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { join } from 'node:path'
@@ -11,15 +12,23 @@ const noTokens = { FLY_API_TOKEN: '', FLY_ACCESS_TOKEN: '' }
 type Fields = Record<string, unknown>
 
 /** The browser's part: the redirect of the page. */
-function redirectTo(port: unknown, state: unknown, code: string): void {
-  http.get(`http://127.0.0.1:${Number(port)}/callback?code=${code}&state=${String(state)}`)
+async function redirectTo(port: unknown, state: unknown, code: string): Promise<void> {
+  const path = `/callback?code=${code}&state=${String(state)}`
+  const [answer] = (await once(
+    http.get(`http://127.0.0.1:${Number(port)}${path}`),
+    'response',
+  )) as [http.IncomingMessage]
+  answer.resume()
 }
 
 /** A cloud that allows every login at once, when `allow` sends the code. */
-const loginRoutes = (allow: (asked: Fields) => void, challenge: { of: string }) => ({
+const loginRoutes = (
+  allow: (asked: Fields) => void | Promise<void>,
+  challenge: { of: string },
+) => ({
   'POST /api/v1/cli_sessions': ({ json }: SeenRequest) => {
     challenge.of = String((json as Fields)['code_challenge'])
-    setImmediate(() => allow(json as Fields))
+    setImmediate(() => void allow(json as Fields))
     return { status: 201, json: { id: 'ses', auth_url: 'http://cloud/auth/cli/ses', pkce: true } }
   },
   'POST /api/v1/cli_sessions/ses/redeem': ({ json }: SeenRequest) => {
@@ -36,10 +45,10 @@ const loginRoutes = (allow: (asked: Fields) => void, challenge: { of: string }) 
 test('login by the browser: kept with mode 0600, used from then on, and only for this cloud; logout ends it', async (t) => {
   const home = temporaryFolder(t)
   const challenge = { of: '' }
-  const allow = (asked: Fields) => {
-    redirectTo(asked['redirect_port'], 'wrong', 'right')
-    redirectTo(asked['redirect_port'], asked['state'], 'wrong')
-    setTimeout(() => redirectTo(asked['redirect_port'], asked['state'], 'right'), 50)
+  const allow = async (asked: Fields) => {
+    await redirectTo(asked['redirect_port'], 'wrong', 'right')
+    await redirectTo(asked['redirect_port'], asked['state'], 'wrong')
+    await redirectTo(asked['redirect_port'], asked['state'], 'right')
   }
   const api = await startApi(loginRoutes(allow, challenge))
   t.after(api.close)

@@ -61,7 +61,7 @@ export async function startTestRegistry(options: {
       answer.body.resume()
       return answer.status === 401
     },
-    10_000,
+    120_000,
   )
   return { host, close: daemon.close }
 }
@@ -86,7 +86,7 @@ export async function startTestDocker(
       answer.body.resume()
       return answer.status === 200
     },
-    20_000,
+    120_000,
   )
   return {
     host: `unix://${socket}`,
