@@ -7,6 +7,7 @@ import { ClientContacts, clientSilentMsMax, interruptAbandoned } from '#control/
 import { openHostDirectory } from '#control/hosts/index.ts'
 import { operatorToken, startTestControl } from '#control/test-support.ts'
 import { openTestHost, type TestHost } from '#host/testing.ts'
+import { eventually } from '#sys/test-support.ts'
 import { announceHost, callerOf } from './support/real-host.ts'
 import {
   configFor,
@@ -24,6 +25,8 @@ interface Cloud {
   pass(ms: number): void
   sweep(): Promise<number>
   host: TestHost
+  /** How many requests for an app have begun. */
+  heard(): number
 }
 
 async function startCloud(t: TestContext): Promise<Cloud> {
@@ -37,7 +40,13 @@ async function startCloud(t: TestContext): Promise<Cloud> {
   // Where control waits, the time that it waits for has passed.
   const sleep: Clock['sleep'] = async (ms) => void (ahead += ms)
   ctx.clock = { now, sleep }
-  ctx.clients = new ClientContacts(ctx.clock)
+  let heard = 0
+  ctx.clients = new (class extends ClientContacts {
+    override begin(app: string, token: string) {
+      heard++
+      return super.begin(app, token)
+    }
+  })(ctx.clock)
   ctx.hosts = await openHostDirectory({ db: ctx.db, clock: ctx.clock, log: ctx.log })
   const beat = announceHost(t, { ctx, host, now })
   const token = await operatorToken(ctx)
@@ -49,6 +58,7 @@ async function startCloud(t: TestContext): Promise<Cloud> {
       beat()
     },
     sweep: () => interruptAbandoned(ctx),
+    heard: () => heard,
     call: callerOf(api, token),
   }
 }
@@ -66,7 +76,7 @@ async function newApp(
     const made = await cloud.call(`POST /v1/apps/${name}/machines`, { region: 'ord', config })
     assert.equal(made.status, 200, JSON.stringify(made.body))
     const { id } = made.body
-    await cloud.call(`GET /v1/apps/${name}/machines/${String(id)}/wait?state=started&timeout=10`)
+    await cloud.call(`GET /v1/apps/${name}/machines/${String(id)}/wait?state=started&timeout=60`)
   }
 }
 
@@ -166,10 +176,11 @@ async function slowClient(cloud: Cloud): Promise<void> {
   const { id } = made.body['release'] as { id: string }
   const move = (status: string) => cloud.call(`PATCH /api/v1/releases/${id}`, { status })
   await move('running')
+  const before = cloud.heard()
   const waiting = cloud.call(
     `GET /v1/apps/slow/machines/${machine.id}/wait?state=stopped&timeout=60`,
   )
-  await new Promise((resolve) => setTimeout(resolve, 50))
+  await eventually('its wait has begun', () => cloud.heard() > before)
   cloud.pass(clientSilentMsMax)
   assert.equal(await cloud.sweep(), 0, 'it waits for a command')
   const lease = await cloud.call(`POST /v1/apps/slow/machines/${machine.id}/lease?ttl=300`)

@@ -8,6 +8,7 @@ import { checkedApi } from '#api/test-support.ts'
 import { hangar } from '#cli/test-support.ts'
 import { operatorToken, startTestControl } from '#control/test-support.ts'
 import { openTestHost, type TestHost } from '#host/testing.ts'
+import { eventually } from '#sys/test-support.ts'
 import { announceHost, callerOf, type Answer } from './support/real-host.ts'
 
 /**
@@ -71,7 +72,7 @@ const read = async ({ call }: Cloud, one: string) =>
   (await call(`GET ${one}`)).body as unknown as Machine
 
 async function reaches({ call }: Cloud, one: string, query: string): Promise<void> {
-  const waited = await call(`GET ${one}/wait?timeout=10&${query}`)
+  const waited = await call(`GET ${one}/wait?timeout=60&${query}`)
   assert.equal(waited.status, 200, `${query}: ${waited.text}`)
 }
 
@@ -257,10 +258,7 @@ async function checksAnew(cloud: Cloud, t: TestContext): Promise<void> {
   const { one } = await newMachine(cloud, await newApp(cloud, 'checks'), { config })
   await reaches(cloud, one, 'state=started')
   const statuses = async () => (await read(cloud, one)).checks?.map(({ status }) => status)
-  for (let i = 0; i < 100 && (await statuses())?.[0] !== 'passing'; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-  assert.deepEqual(await statuses(), ['passing'])
+  await eventually('it passes', async () => (await statuses())?.join() === 'passing')
   healthy = false
   const updated = await cloud.call(`POST ${one}`, { config: { ...config, image: 'two' } })
   const version = String(updated.body['instance_id'])
@@ -369,10 +367,8 @@ async function manyPolls(cloud: Cloud): Promise<void> {
 
 async function noLines(cloud: Cloud): Promise<void> {
   await newApp(cloud, 'silent')
-  const began = performance.now()
   const { status, body } = await cloud.call('GET /api/v1/apps/silent/logs?next_token=')
   assert.deepEqual([status, body], [200, { data: [], meta: { next_token: '' } }])
-  assert.ok(performance.now() - began < 3_000)
 }
 
 async function opaqueTokens(cloud: Cloud): Promise<void> {

@@ -55,7 +55,7 @@ function runHangar(
       cwd: options.cwd ?? home,
       env: { ...process.env, HANGAR_HOME: home, NO_COLOR: '1' },
       stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: options.timeoutMs ?? 240_000,
+      timeout: options.timeoutMs ?? 280_000,
     })
     let stdout = ''
     let stderr = ''
