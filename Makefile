@@ -44,7 +44,7 @@ check: setup
 # The last lines are the summary of Node's test runner.
 test: setup-test check
 	@$(SUDO) $(NODE) --import ./test/support/whole-report.ts \
-		--test --test-concurrency=2 --test-timeout=600000 --test-force-exit $(UNIT_TESTS) $(SYSTEM_TESTS)
+		--test --test-concurrency=2 --test-timeout=1800000 --test-force-exit $(UNIT_TESTS) $(SYSTEM_TESTS)
 
 test-unit: setup-test
 	@$(SUDO) $(NODE) --test --test-concurrency=2 $(UNIT_TESTS)

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { runOk } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import type { Driver } from './driver.ts'
 import type { Workshop } from './test-support.ts'
 
@@ -21,7 +22,7 @@ export function outputSuite({ shop, driver, reopen }: OutputSuiteOptions): void 
       'i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; done; sleep 0.2; echo last >&2; exit 6'
     const spec = shop().spec(['sh', '-c', `sleep 0.1; ${script}`])
     await driver().start(spec)
-    while (!shop().output(spec).includes('line 1')) await systemClock.sleep(1)
+    await eventually('it writes', () => shop().output(spec).includes('line 1'))
     driver().close()
     await systemClock.sleep(500)
     reopen()
@@ -54,11 +55,12 @@ export function outputSuite({ shop, driver, reopen }: OutputSuiteOptions): void 
       await driver().start(spec)
       const size = () => statSync(spec.logFile).size
       const exec = (...argv: string[]) =>
-        driver().exec(spec.id, { argv, timeoutMs: 10_000, outputBytesMax: 1_000 })
-      const grown = async (bytes: number) => {
-        for (let i = 0; i < 500 && size() < bytes; i++) await systemClock.sleep(20)
-        assert.ok(size() >= bytes, `${size()}`)
-      }
+        driver().exec(spec.id, { argv, timeoutMs: 60_000, outputBytesMax: 1_000 })
+      const grown = (bytes: number) =>
+        eventually(
+          () => `${size()} bytes have become ${bytes}`,
+          () => size() >= bytes,
+        )
       await grown(30_000)
       for (let i = 0; i < 3; i++) {
         assert.equal((await exec('echo', 'there')).stdout, 'there\n')
