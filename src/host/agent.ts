@@ -42,6 +42,8 @@ export interface AgentParts {
   spool: LogSpool
   clock: Clock
   log: Logger
+  /** What is on this host's disk lies below these folders: no user is told where. */
+  dirs: readonly string[]
   /** In [0, 1): jitter. */
   random: () => number
   /** A machine's /etc/resolv.conf. */

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { readFileSync, rmSync, chmodSync } from 'node:fs'
+import { readFileSync, rmSync, chmodSync, realpathSync } from 'node:fs'
 import { createServer as createHttpServer, type Server } from 'node:http'
 import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
@@ -152,6 +152,8 @@ async function openAgent(
     spool: new LogSpool(join(dir, 'logs')),
     clock: systemClock,
     log,
+    // By its real path too: that is how the kernel names mounts.
+    dirs: [...new Set([dir, realpathSync(dir), settings.kernel_dir])],
     random: Math.random,
     resolvConf,
   })

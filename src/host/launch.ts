@@ -6,6 +6,7 @@ import { keepsRoot } from './kept-root.ts'
 import { revivalDelayMs, slept, type Interrupts, type Outcome } from './piece-of-work.ts'
 import { resumeMachine, sayLost, snapshotStands } from './resume.ts'
 import { settleRuntime } from './runtime-choice.ts'
+import { told } from './told.ts'
 import type { MachineRecord } from './store/index.ts'
 
 const startedNews = { type: 'start', status: 'started', source: 'flyd' } as const
@@ -72,7 +73,7 @@ async function launchOnce(
 /** What is left of a machine that could not be started: its snapshot, another try under its restart policy, or nothing. */
 async function launchFailed(agent: Agent, record: MachineRecord, error: unknown): Promise<Outcome> {
   const { id, life } = record
-  const why = messageOf(error)
+  const why = told(agent, error)
   const userIsToBlame = isFault(error) && error.whose === 'user'
   const revival = userIsToBlame ? null : life.revival
   const isResume = life.resume && (await snapshotStands(agent, id))
@@ -82,22 +83,22 @@ async function launchFailed(agent: Agent, record: MachineRecord, error: unknown)
     : revival
       ? `; it is tried again in ${Math.ceil(retryInMs / 1000)} s`
       : ''
-  agent.log.warn({ machine: id, error: why }, 'a machine could not be started')
+  agent.log.warn({ machine: id, error: messageOf(error) }, 'a machine could not be started')
   const message = `The machine could not be ${isResume ? 'resumed' : 'started'}: ${why}${next}`
   agent.spool.say(id, { provider: 'runner', level: 'error', message })
-  const told = {
+  const news = {
     type: 'start',
     status: 'failed',
     source: 'flyd',
     request: { error: `${why}${next}` },
   } as const
   const patch = { lastError: `${why}${next}` }
-  if (isResume) return { event: { type: 'resume_failed' }, change: { patch, events: [told] } }
+  if (isResume) return { event: { type: 'resume_failed' }, change: { patch, events: [news] } }
   if (revival) {
     // One event tells of all of them: they may go on for a long time.
-    const events = revival.failures === 0 ? [told] : []
+    const events = revival.failures === 0 ? [news] : []
     return { event: { type: 'launch_postponed', retryInMs }, change: { patch, events } }
   }
   await clearUp(agent, record).catch(() => {}) // Logged there; it is tried again at the next start.
-  return { event: { type: 'launch_failed' }, change: { patch, events: [told] } }
+  return { event: { type: 'launch_failed' }, change: { patch, events: [news] } }
 }

@@ -40,7 +40,7 @@ export function machineApi(
     const known = 'POST /v1/apps/$FLY_APP_NAME/machines/$FLY_MACHINE_ID/suspend'
     throw new Fault('not_found', `no such path; a machine may ask for ${known}`)
   })
-  answerFaults(routes, (fields, message) => agent().log.error(fields, message))
+  answerFaults(routes, agent)
   const answer = getRequestListener(routes.fetch)
   const options = { maxHeaderSize: headerBytesMax }
   const server = createServer(options, (request, response) => void answer(request, response))

@@ -1,8 +1,8 @@
-import { messageOf } from '#core/fault.ts'
 import type { Agent } from './agent.ts'
 import { capabilitiesOf } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
 import { inBackground } from './volume-verbs.ts'
+import { told } from './told.ts'
 
 /**
  * Lets a suspended machine go on, thawed or out of its snapshot; may be done again when it runs already. Undefined when
@@ -25,7 +25,7 @@ export async function resumeMachine(
     await agent.driver.resume(id)
   } catch (error) {
     if (agent.mode === 'closed' || (await snapshotStands(agent, id))) throw error
-    sayLost(agent, record, messageOf(error))
+    sayLost(agent, record, told(agent, error))
     return undefined
   }
   for (const { volume } of config.mounts ?? []) {

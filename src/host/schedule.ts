@@ -3,6 +3,7 @@ import { isFault, messageOf } from '#core/fault.ts'
 import { commit, type Agent } from './agent.ts'
 import type { MachineRecord } from './store/index.ts'
 import { startMachine } from './verbs.ts'
+import { told } from './told.ts'
 
 const everyMs = 5_000
 const hourMs = 3_600_000
@@ -57,14 +58,15 @@ async function runOnce(agent: Agent, { id, life, config }: MachineRecord): Promi
     await startMachine(agent, id, { source: 'flyd' })
   } catch (error) {
     // MCH-78: a run without room for it is an error and is not made up for.
-    const message = `The scheduled start failed: ${messageOf(error)}`
+    const why = told(agent, error)
+    const message = `The scheduled start failed: ${why}`
     agent.spool.say(id, { provider: 'runner', level: 'error', message })
     if (!isFault(error)) agent.log.error({ machine: id, error: messageOf(error) }, message)
     const record = agent.store.machines.find(id)
     if (!record || record.destroyedAt !== null || agent.mode !== 'open') return
-    const request = { error: messageOf(error) }
+    const request = { error: why }
     commit(agent, record, {
-      patch: { lastError: messageOf(error) },
+      patch: { lastError: why },
       events: [{ type: 'start', status: 'failed', source: 'flyd', request }],
     })
   }

@@ -5,6 +5,7 @@ import { limits } from '#core/limits.ts'
 import type { Agent } from './agent.ts'
 import { machineRoutes } from './machine-routes.ts'
 import { hostRoutes } from './host-routes.ts'
+import { told } from './told.ts'
 
 /** The API of this host (spec/host-api.ts): who asks is one of our own roles, or nobody. */
 export function createServer(agent: Agent, clusterKey: string): Hono {
@@ -22,27 +23,28 @@ export function createServer(agent: Agent, clusterKey: string): Hono {
   })
   server.route('/', machineRoutes(agent))
   server.route('/', hostRoutes(agent))
-  server.notFound((context) => answerFault(context, new Fault('not_found', 'no such path')))
-  answerFaults(server, (fields, message) => agent.log.error(fields, message))
+  server.notFound((context) => answerFault(context, agent, new Fault('not_found', 'no such path')))
+  answerFaults(server, () => agent)
   return server
 }
 
 /** What a route throws is its answer; what is no Fault is a mistake of ours, and the operator hears of it. */
 export function answerFaults<E extends Env>(
   routes: Hono<E>,
-  complain: (fields: object, message: string) => void,
+  agent: () => Pick<Agent, 'dirs' | 'log'>,
 ): void {
   routes.onError((error, context) => {
     if (!isFault(error)) {
-      complain({ path: context.req.path, error: error.stack }, 'a request failed')
+      agent().log.error({ path: context.req.path, error: error.stack }, 'a request failed')
     }
-    return answerFault(context, isFault(error) ? error : new Fault('internal', error.message))
+    const fault = isFault(error) ? error : new Fault('internal', error.message)
+    return answerFault(context, agent(), fault)
   })
 }
 
 const digest = (text: string) => createHash('sha256').update(text).digest()
 
-function answerFault(context: Context, fault: Fault): Response {
-  const body = { error: fault.message, status: fault.code, details: fault.details }
+function answerFault(context: Context, agent: Pick<Agent, 'dirs' | 'log'>, fault: Fault): Response {
+  const body = { error: told(agent, fault), status: fault.code, details: fault.details }
   return context.json(body, fault.status as 400)
 }

@@ -6,6 +6,7 @@ import type { Snapshot } from '#spec/volume.ts'
 import type { Agent } from './agent.ts'
 import type { SnapshotRecord } from './store/index.ts'
 import { requireUsable } from './volume-present.ts'
+import { told } from './told.ts'
 
 const dayMs = 24 * 3_600_000
 const gibibyte = 1024 ** 3
@@ -79,7 +80,7 @@ async function take(agent: Agent, id: string): Promise<void> {
     const record = wanted(agent, id)
     if (!record) return
     agent.log.warn({ snapshot: id, volume, error: messageOf(error) }, 'a snapshot failed')
-    const snapshot: Snapshot = { ...record.snapshot, status: 'failed', error: messageOf(error) }
+    const snapshot: Snapshot = { ...record.snapshot, status: 'failed', error: told(agent, error) }
     const expiresAt = Math.min(record.expiresAt, agent.clock.now() + scrapKeptMs)
     const failure = isFault(error) ? error.code : 'internal'
     agent.store.snapshots.save({ ...record, snapshot, expiresAt, failure })

@@ -214,6 +214,7 @@ export async function openTestHost(
     spool: new LogSpool(join(dir, 'logs')),
     clock: systemClock,
     log,
+    dirs: [dir],
     random: () => 0.5,
     resolvConf: () => 'nameserver 192.0.2.1\n',
   })

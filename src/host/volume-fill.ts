@@ -11,6 +11,7 @@ import {
 import type { DiskStream, VolumeContent } from '#host/volume/index.ts'
 import type { Agent } from './agent.ts'
 import { saveVolume } from './volume-present.ts'
+import { told } from './told.ts'
 
 type Source = NonNullable<HostVolumeCreate['source']>
 
@@ -53,7 +54,7 @@ async function fill(agent: Agent, id: string, signal: AbortSignal): Promise<void
       const next = hopeless
         ? 'destroy it and make another'
         : 'it is tried again; destroy it to give up'
-      const words = `could not be filled from ${source.kind} ${source.id}: ${messageOf(error)}; ${next}`
+      const words = `could not be filled from ${source.kind} ${source.id}: ${told(agent, error)}; ${next}`
       saveVolume(agent, { ...record, hopeless, volume: { ...record.volume, error: words } })
       agent.log.warn({ volume: id, hopeless, error: messageOf(error) }, 'a volume is not filled')
       if (hopeless) return

@@ -6,6 +6,7 @@ import { beginSnapshot, requireSnapshot } from './snapshot-verbs.ts'
 import type { SnapshotRecord, VolumeRecord } from './store/index.ts'
 import { beginFill } from './volume-fill.ts'
 import { isOfApp, requireUsable, saveVolume, showVolume } from './volume-present.ts'
+import { told } from './told.ts'
 
 /** CONF-5. */
 const sizeGbDefault = 3
@@ -141,7 +142,7 @@ export async function growVolume(agent: Agent, id: string): Promise<boolean> {
   } catch (error) {
     const record = agent.mode === 'closed' ? undefined : agent.store.volumes.find(id)
     if (record) {
-      saveVolume(agent, { ...record, volume: { ...record.volume, error: messageOf(error) } })
+      saveVolume(agent, { ...record, volume: { ...record.volume, error: told(agent, error) } })
     }
     throw error
   }

@@ -16,6 +16,7 @@ import {
 import { endRun, exitNews, superviseRun } from './run.ts'
 import { capabilitiesOf } from './runtime-choice.ts'
 import type { MachineRecord } from './store/index.ts'
+import { told } from './told.ts'
 
 /**
  * Does the work of the machine's present state, and of those that follow, until it rests. Every piece of work may be done
@@ -98,7 +99,7 @@ async function haltFailed(
   error: unknown,
   signal: AbortSignal,
 ): Promise<Outcome | undefined> {
-  const patch = { lastError: messageOf(error) }
+  const patch = { lastError: told(agent, error) }
   if (life.state !== 'restarting' || !life.revival) {
     return { event: { type: 'halt_failed' }, change: { patch } }
   }

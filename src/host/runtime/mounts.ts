@@ -48,7 +48,10 @@ export async function mountImage(folders: RuntimeFolders, squashfsPath: string):
   const path = imageMountPath(folders, squashfsPath)
   if (isMounted(path)) return path
   if (!existsSync(squashfsPath)) {
-    throw new Fault('native_failed', `the image file ${squashfsPath} is missing; pull it again`)
+    throw new Fault(
+      'native_failed',
+      `${squashfsPath} is missing; start the machine again, which pulls its image`,
+    )
   }
   mkdirSync(path, { recursive: true, mode: 0o755 })
   const options = 'loop,ro,nodev,nosuid'

@@ -37,7 +37,8 @@ export async function runLocked(
   if (result.code === lockBusyCode) {
     throw new Fault(
       'conflict',
-      `${folder} has been in use by a program of an earlier host process for ${lockWaitSeconds} s; see who has it with: fuser -v ${folder}`,
+      `${folder} has been in use by a program of an earlier host process for ${lockWaitSeconds} s; try again later`,
+      { cause: new Error(`see who has it with: fuser -v ${folder}`) },
     )
   }
   return result
@@ -105,16 +106,22 @@ export async function repairDisk(
   throw damagedFault(how.whose, disk, said.trim().slice(0, 300))
 }
 
-/** For messages: what a disk is, and what to do when it cannot be mended. */
+/** For messages: what a disk is, and what its user does when it cannot be mended. */
 export interface DiskOwner {
   name: string
   orElse: string
 }
 
+/** Who runs the host finds the disk by the cause. */
 export const damagedFault = ({ name, orElse }: DiskOwner, disk: string, said: string): Fault =>
   new Fault(
     'native_failed',
-    `the file system of ${name} is damaged: ${said}; look at it with: e2fsck -n ${disk} and repair it with: e2fsck -f ${disk} while nothing uses it, or ${orElse}`,
+    `the file system of ${name} is damaged: ${said}; ${orElse}, or have it repaired by who runs the host, whose log says how`,
+    {
+      cause: new Error(
+        `look at it with: e2fsck -n ${disk} and repair it with: e2fsck -f ${disk} while nothing uses it`,
+      ),
+    },
   )
 
 /** Lets the file system of a disk that is not mounted fill its file. */

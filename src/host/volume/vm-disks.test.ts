@@ -194,7 +194,7 @@ test('what a VM wrote is checked as a whole before the kernel mounts it here, an
       each.mount('vol_g'),
       (error) =>
         isFault(error, 'native_failed') &&
-        /volume vol_g is damaged: .*Multiply-claimed.*e2fsck -n/.test(error.message),
+        /volume vol_g is damaged: .*Multiply-claimed.*snapshots/.test(error.message),
     )
   }
   assert.equal(mountPoints().has(point), false)

@@ -129,7 +129,8 @@ test('a damaged file system is repaired where that is safe, otherwise the Fault 
   for (const verb of verbs) {
     await assert.rejects(verb, (error) => {
       assert.ok(isFault(error, 'native_failed'))
-      return /volume vol_f is damaged: .*e2fsck -n .*snapshots/.test(error.message)
+      assert.ok(!error.message.includes(dir) && String(error.cause).includes(`e2fsck -n ${disk}`))
+      return /volume vol_f is damaged: .*snapshots/.test(error.message)
     })
   }
   assert.deepEqual(untouched(), before, 'nobody makes a new one over what is there')

@@ -340,7 +340,8 @@ export function openVolumes(options: VolumesOptions): Volumes {
     if (!device) return
     throw new Fault(
       'conflict',
-      `volume ${id} is still mounted in another mount namespace; end the process that has it: grep -l ${device} /proc/*/mountinfo`,
+      `volume ${id} is still in use by a process of its host, whose log says how to find it; try again later`,
+      { cause: new Error(`${diskOf(id)} is mounted: grep -l ${device} /proc/*/mountinfo`) },
     )
   }
 
