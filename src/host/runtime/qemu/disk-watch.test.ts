@@ -82,6 +82,8 @@ test('a start on a host whose disk is full says so, before its disk is made or w
   const isTold = (error: unknown) =>
     isFault(error, 'insufficient_capacity') &&
     error.message.startsWith("the host's disk is full; remove machines, volumes or snapshots")
+  // What boots here is tried on this disk, too, where nobody has tried it yet.
+  assert.ok((await driver.probe()).ok)
   fillBut(0)
   await assert.rejects(driver.start(spec), isTold)
   fillBut(40 * 1024)
