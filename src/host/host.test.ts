@@ -1,82 +1,33 @@
 import assert from 'node:assert/strict'
-import { spawn, type ChildProcess } from 'node:child_process'
-import { randomInt } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { newMachineId } from '#core/ids.ts'
 import type { LogLine, WakeResult } from '#spec/host-api.ts'
 import type { ExecResult, Machine, MachineProcess } from '#spec/machine.ts'
-import type { HostSettings } from '#spec/settings.ts'
-import { callJson, httpRequest, readBody } from '#sys/http-client.ts'
-import { run } from '#sys/process.ts'
+import { readBody } from '#sys/http-client.ts'
 import { eventually } from '#sys/test-support.ts'
-import { busyboxTree } from '../../test/images/busybox.ts'
-import { createPusher, layer } from '../../test/images/push.ts'
-import { startImageRegistry, type ImageRegistry } from '../../test/images/registry.ts'
-
-const key = 'cluster-key-of-a-test'
-const hostId = `hosttest-${process.pid}`
-const program = join(import.meta.dirname, '../../bin/hangar.ts')
+import { openHostProcess, type HostProcess } from '../../test/support/host-process.ts'
 
 /** A real host process over the real runtime, network, images and volumes. */
 describe('a host process', { concurrency: 1 }, () => {
-  const dir = mkdtempSync(join(tmpdir(), 'hangar-hosttest-'))
-  const target = `unix:${dir}/host.sock`
-  const settingsFile = join(dir, 'settings.json')
-  let registry: ImageRegistry
-  let child: ChildProcess
-  let words = ''
-
-  const call = <T = Machine>(method: string, path: string, body?: unknown): Promise<T> =>
-    callJson(target, {
-      method,
-      path,
-      headers: { authorization: `Bearer ${key}` },
-      ...(body === undefined ? {} : { body }),
-    })
+  let host: HostProcess
+  const call: HostProcess['call'] = (...args) => host.call(...args)
   const wait = (id: string, state: string) =>
     call('GET', `/v1/machines/${id}/wait?state=${state}&timeout=60`)
 
-  async function startHost(): Promise<void> {
-    child = spawn(process.execPath, [program, 'host', '--settings', settingsFile], {
-      stdio: ['ignore', 'inherit', 'pipe'],
-      env: { ...process.env, HANGAR_LOG: 'warn' },
-    })
-    child.stderr?.on('data', (chunk: Buffer) => (words += chunk.toString()))
-    for (let tries = 0; ; tries++) {
-      const answers = await call('GET', '/v1/host').catch(() => undefined)
-      if (answers) return
-      assert.ok(tries < 2_400 && child.exitCode === null, `the host did not start:\n${words}`)
-      await systemClock.sleep(25)
-    }
-  }
-  async function endHost(signal: NodeJS.Signals): Promise<void> {
-    const ended = once(child, 'exit')
-    child.kill(signal)
-    await ended
-  }
   async function create(config: object, input: object = {}): Promise<Machine> {
     const id = newMachineId()
     await call('POST', '/v1/machines', {
       id,
       app: { id: 'app_1', name: 'web', org: 'personal', network: 77 },
       owner: 'tester',
-      input: { config: { image: `${registry.host}/busybox`, ...config }, ...input },
+      input: { config: { image: host.image, ...config }, ...input },
     })
     return call('GET', `/v1/machines/${id}`)
   }
   async function logText(id: string): Promise<string> {
-    const answer = await httpRequest(target, {
-      method: 'GET',
-      path: `/v1/apps/web/logs?instance=${id}`,
-      headers: { authorization: `Bearer ${key}` },
-    })
-    const text = (await readBody(answer.body, 1e6)).toString()
+    const text = await host.read(`/v1/apps/web/logs?instance=${id}`)
     const lines = text.split('\n').filter(Boolean)
     return lines.map((line) => (JSON.parse(line) as LogLine).message).join('\n')
   }
@@ -90,42 +41,13 @@ describe('a host process', { concurrency: 1 }, () => {
     })
 
   before(async () => {
-    registry = await startImageRegistry({ dir: join(dir, 'registry') })
-    const layers = [layer(busyboxTree('NAME=test\n'))]
-    await createPusher(registry.url).image('busybox', 'latest', {
-      layers,
-      config: { Env: ['FROM_IMAGE=yes', 'PATH=/bin'], Cmd: ['sh', '-c', 'echo default; exit 0'] },
-    })
-    writeFileSync(join(dir, 'cluster.key'), key)
-    const settings: HostSettings = {
-      id: hostId,
-      number: randomInt(1, 1 << 30),
-      region: 'ord',
-      dir: join(dir, 'host'),
-      listen: target,
-      // Nobody is there: a bus that is down stops no host.
-      nats_url: 'nats://127.0.0.1:9',
-      cluster_key_file: join(dir, 'cluster.key'),
-      runtime: 'container',
-      kernel_dir: join(dir, 'kernel'),
-      mirrors: {},
-      registries: [{ host: registry.host, username: '', password: '', insecure: true }],
-      cpu_overcommit: 1,
-      // Below 10.64: no cloud of this machine chooses there.
-      ipv4_block: `10.${randomInt(1, 32)}.0.0/16`,
+    const config = {
+      Env: ['FROM_IMAGE=yes', 'PATH=/bin'],
+      Cmd: ['sh', '-c', 'echo default; exit 0'],
     }
-    writeFileSync(settingsFile, JSON.stringify(settings))
-    await startHost()
+    host = await openHostProcess({ name: 'hosttest', runtime: 'container', config })
   })
-  after(async () => {
-    if (child.exitCode !== null || child.signalCode !== null) await startHost()
-    await call('POST', '/v1/down')
-    await endHost('SIGTERM')
-    await registry.close()
-    const mounts = await run('sh', ['-c', `grep -c ${dir} /proc/mounts`])
-    assert.equal(mounts.stdout.trim(), '0', 'no mount is left')
-    rmSync(dir, { recursive: true, force: true })
-  })
+  after(() => host.close())
 
   test('a command that ends: its output, its exit code, its event', async () => {
     const script = 'echo "$FROM_IMAGE $OURS $(hostname)"; cat /greeting; echo oops >&2; exit 7'
@@ -190,9 +112,9 @@ describe('a host process', { concurrency: 1 }, () => {
     })
     const { row } = await call<WakeResult>('POST', `/v1/machines/${id}/wake`)
     const [before] = await call<MachineProcess[]>('GET', `/v1/machines/${id}/ps`)
-    await endHost('SIGKILL')
+    await host.end('SIGKILL')
     assert.equal(await fetchFrom(row.ip4, 8080), 'up\n')
-    await startHost()
+    await host.start()
     const machine = await call('GET', `/v1/machines/${id}`)
     assert.equal(machine.state, 'started')
     const [adopted] = await call<MachineProcess[]>('GET', `/v1/machines/${id}/ps`)
@@ -213,8 +135,8 @@ describe('a host process', { concurrency: 1 }, () => {
     })
     await wait(id, 'started')
     await call('POST', `/v1/machines/${id}/stop`, {})
-    await endHost('SIGKILL')
-    await startHost()
+    await host.end('SIGKILL')
+    await host.start()
     await wait(id, 'stopped')
     const { events } = await call('GET', `/v1/machines/${id}`)
     assert.equal(events.filter((event) => event.type === 'exit').length, 1)
@@ -237,13 +159,13 @@ describe('a host process', { concurrency: 1 }, () => {
     for (const [round, delayMs] of [0, 150].entries()) {
       const [snapshot, fork] = [`vs_k${round}`, `vol_k${round}`]
       const size_gb = 1 + round
-      const source = { kind: 'volume', id: 'vol_k', host_api: target, size_gb }
+      const source = { kind: 'volume', id: 'vol_k', host_api: host.api, size_gb }
       await call('POST', '/v1/volumes/vol_k/snapshots', { id: snapshot })
       await call('POST', '/v1/volumes', { id: fork, app, input: { name: 'fork' }, source })
       call('PUT', '/v1/volumes/vol_k/extend', { size_gb: size_gb + 1 }).catch(() => {})
       await systemClock.sleep(delayMs)
-      await endHost('SIGKILL')
-      await startHost()
+      await host.end('SIGKILL')
+      await host.start()
       for (const path of [`snapshots/${snapshot}`, `volumes/${fork}`, 'volumes/vol_k']) {
         let now: { state?: string; status?: string } = {}
         await eventually(
@@ -279,15 +201,14 @@ describe('a host process', { concurrency: 1 }, () => {
     })
     await wait(id, 'started')
     await call('POST', '/v1/down')
-    await endHost('SIGTERM')
-    assert.equal(child.exitCode, 0)
-    await startHost()
+    assert.equal(await host.end('SIGTERM'), 0)
+    await host.start()
     await wait(id, 'started')
   })
 
   test('what cannot start says why', async () => {
     const missing = await create({ init: { exec: ['/no/such/program'] } })
     await assert.rejects(wait(missing.id, 'started'), /currently failed: .*\/no\/such\/program/s)
-    await assert.rejects(create({ image: `${registry.host}/nothing-here` }), /nothing-here/)
+    await assert.rejects(create({ image: `${host.registry}/nothing-here` }), /nothing-here/)
   })
 })
