@@ -107,6 +107,8 @@ export function qemuArgs(shape: MachineShape, on = architecture()): string[] {
       ]
     : volumes
   const network = `tap,id=net,ifname=${nic?.tap},script=no,downscript=no,vhost=off`
+  // Both ends of the link know each other for good: a guest that is resumed has nobody to announce itself to.
+  const card = 'virtio-net-device,netdev=net,guest_announce=off'
   return [
     ['-M', machine, '-accel', accel === 'tcg' ? `tcg,tb-size=${translationMb}` : 'kvm'],
     ['-cpu', cpu[accel], '-smp', String(cpus), '-m', String(memoryMb)],
@@ -115,7 +117,7 @@ export function qemuArgs(shape: MachineShape, on = architecture()): string[] {
     ['-kernel', `/proc/self/fd/${fds.kernel}`, '-initrd', `/proc/self/fd/${fds.initramfs}`],
     ['-append', `${commonWords} ${kernelWords[accel]}${tsc}`],
     ...(on.disksBackwards ? disks.toReversed() : disks),
-    nic ? ['-netdev', network, '-device', `virtio-net-device,netdev=net,mac=${nic.mac}`] : [],
+    nic ? ['-netdev', network, '-device', `${card},mac=${nic.mac}`] : [],
     ['-object', 'rng-builtin,id=rng', '-device', 'virtio-rng-device,rng=rng'],
     ['-device', 'virtio-balloon-device,free-page-reporting=on,deflate-on-oom=on'],
     ['-chardev', socket('qmp'), '-mon', 'chardev=qmp,mode=control'],
