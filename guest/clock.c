@@ -25,16 +25,16 @@ void clock_set(uint64_t nanoseconds) {
 
 void entropy_add(const uint8_t *data, size_t length) {
   if (!length || length > ENTROPY_MAX || !machine_is_vm()) return;
-  struct rand_pool_info *pool = malloc(sizeof *pool + length);
-  int fd = open("/dev/random", O_RDWR | O_CLOEXEC);
-  if (pool && fd >= 0) {
-    pool->entropy_count = (int)(length * 8);
-    pool->buf_size = (int)length;
-    memcpy(pool->buf, data, length);
-    if (ioctl(fd, RNDADDENTROPY, pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0) {
-      note("the random numbers could not be seeded: %s", strerror(errno));
-    }
+  static int random = -1; /* Stays open: after a resume somebody waits. */
+  static struct {
+    struct rand_pool_info head;
+    uint8_t data[ENTROPY_MAX];
+  } pool;
+  if (random < 0) random = open("/dev/random", O_RDWR | O_CLOEXEC);
+  pool.head.entropy_count = (int)(length * 8);
+  pool.head.buf_size = (int)length;
+  memcpy(pool.head.buf, data, length);
+  if (ioctl(random, RNDADDENTROPY, &pool) < 0 || ioctl(random, RNDRESEEDCRNG) < 0) {
+    note("the random numbers could not be seeded: %s", strerror(errno));
   }
-  if (fd >= 0) close(fd);
-  free(pool);
 }

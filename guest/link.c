@@ -139,6 +139,7 @@ static void peer_ready(void *context, short events) {
   (void)context;
   if (events & POLLOUT) write_some();
   if (events & (POLLIN | POLLHUP | POLLERR)) read_some();
+  if (queue_start < queue_end) write_some(); /* An answer waits for no other round. */
 }
 
 static void listener_ready(void *context, short events) {
