@@ -110,10 +110,10 @@ function requireFiles({ id, volumes, squashfsPath }: VmRecord): void {
 
 async function loaded(qmp: Qmp, timeoutMs: number): Promise<void> {
   const until = performance.now() + timeoutMs
-  for (let waitMs = 2; performance.now() < until; waitMs = Math.min(5, waitMs * 2)) {
+  while (performance.now() < until) {
     const status = await qmp.status()
     if (loadedAs.includes(status)) return
-    await systemClock.sleep(waitMs)
+    await systemClock.sleep(1)
   }
   throw new Fault('timeout', `a snapshot was not loaded within ${timeoutMs / 1000} s`)
 }
