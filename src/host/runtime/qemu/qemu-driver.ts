@@ -35,7 +35,8 @@ import { writeGuestExit, writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
 import { spoofedFrames } from './vm-network.ts'
 import { VmPlace } from './vm-place.ts'
-import { resumeVm } from './vm-resume.ts'
+import { ReadyVmms } from './vm-ready.ts'
+import { makeReady, resumeVm } from './vm-resume.ts'
 import type { VmSession } from './vm-session.ts'
 import { VmSessions } from './vm-sessions.ts'
 import { goOn, readManifest, snapshotFlaw } from './vm-snapshot.ts'
@@ -57,12 +58,16 @@ export interface QemuDriverOptions {
   startsAtOnceMax?: number
   /** Until a guest has answered; default: what is long enough on a busy host. */
   bootTimeoutMs?: number
+  /** So many suspended machines, those that went last, have all made but QEMU for their resume: a shell each that waits. */
+  readyMax?: number
   onApi?: OnApi
   /** For the log of a machine, from time to time. */
   onNews?: (id: string, news: MachineNews) => void
   log: Logger
 }
 
+/** About 0.3 MB each. */
+const readyMaxDefault = 64
 const controlTimeoutMs = 5_000
 const statsTimeoutMs = 2_000
 /** A VM that is to be killed is asked no longer than this whether it can pass that on. */
@@ -105,11 +110,13 @@ class QemuDriver implements Driver {
   readonly #sessions: VmSessions
   readonly #makers: Finding<VmMakers>
   readonly #locks = new IdLocks()
+  readonly #ready = new ReadyVmms()
   /** Ends what holds a machine's lock. */
   readonly #breakers = new Map<string, AbortController>()
   readonly #watch: ExitWatch
   readonly #diskWatch: DiskWatch
   #slots: StartSlots | undefined
+  #closed = false
 
   constructor(options: QemuDriverOptions) {
     this.#options = options
@@ -165,6 +172,7 @@ class QemuDriver implements Driver {
     return {
       place: this.#place,
       sessions: this.#sessions,
+      ready: this.#ready,
       onGone: () => this.#watch.look(id),
       bootTimeoutMs: this.#options.bootTimeoutMs,
     }
@@ -404,7 +412,27 @@ class QemuDriver implements Driver {
       await suspendVm({ place: this.#place, sessions: this.#sessions, record, signal })
       const ms = Math.round(performance.now() - begun)
       this.#log.debug({ id, ms }, 'VM suspended')
-    })
+    }).then(() => this.#makeReady(id))
+  }
+
+  /** Behind a suspend, which does not wait for it. What cannot be made now is made by the resume. */
+  #makeReady(id: string): void {
+    const make = async () => {
+      const record = this.#place.record(id)
+      if (this.#closed || !record || this.#place.state(id) !== 'suspended') return
+      const makers = await this.#makers.need()
+      await makeReady({ place: this.#place, makers, ready: this.#ready }, record)
+      for (const other of this.#ready.beyond(this.#options.readyMax ?? readyMaxDefault)) {
+        void this.#locks.run(other, () => this.#letGo(other)).catch(failed)
+      }
+    }
+    const failed = (error: unknown) =>
+      this.#log.debug({ id, error: messageOf(error) }, 'a resume is not prepared')
+    this.#locks.run(id, make).catch(failed)
+  }
+
+  async #letGo(id: string): Promise<void> {
+    if (this.#ready.take(id)) await killVmm(this.#place, id, this.#place.record(id))
   }
 
   /** Work of one machine that a destruction does not wait for. */
@@ -425,6 +453,7 @@ class QemuDriver implements Driver {
   }
 
   resume(id: string, netReady: Promise<unknown> = Promise.resolve()): Promise<void> {
+    netReady.catch(() => {}) // Waited for in its turn.
     return this.#locks.run(id, async () => {
       const record = this.#place.record(id)
       if (!record || this.#place.state(id) !== 'suspended') {
@@ -539,6 +568,8 @@ class QemuDriver implements Driver {
   }
 
   close(): void {
+    this.#closed = true
+    this.#ready.closeAll()
     this.#diskWatch.close()
     this.#sessions.closeAll()
   }

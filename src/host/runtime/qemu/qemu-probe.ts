@@ -21,7 +21,7 @@ import { writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { readableByVmms } from './vm-launch.ts'
 import { VmPlace } from './vm-place.ts'
 import { VmSession } from './vm-session.ts'
-import { bootFailure, launch, orGone, type VmMakers } from './vm-start.ts'
+import { bootFailure, launch, orGone, prepare, type VmMakers } from './vm-start.ts'
 
 export interface ProbeOptions {
   dir: string
@@ -145,7 +145,8 @@ async function bootOnce(options: ProbeOptions, makers: VmMakers): Promise<number
   try {
     const record = probeRecord(place, makers)
     writeVmRecord(at, record)
-    const vmm = await launch({ place, makers, onGone: () => {} }, record, undefined)
+    const means = { place, makers, onGone: () => {} }
+    const vmm = await launch(means, record, prepare(means, record, { incoming: false }), undefined)
     const { pid } = vmm.identity
     const talk = await VmSession.open({ at, record, pid, log: quiet, onOver: () => {} })
     session = talk

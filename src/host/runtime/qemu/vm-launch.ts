@@ -57,26 +57,40 @@ export interface VmmProcess {
   gone: Promise<void>
   /** Lets it begin. It is to be written down, and in its cgroup, before. */
   go(): void
+  /** Ends one that waits for the word: as our own end does. */
+  giveUp(): void
 }
 
 const readWrite = constants.O_RDWR
 const readOnly = constants.O_RDONLY
 
-/** The files of a VMM by the number under which it finds them. */
-function openFiles(at: VmFolder, record: VmRecord, options: { incoming: boolean }): number[] {
-  const opened: number[] = []
-  const wanted: [number, string, number][] = [
-    [fds.kernel, record.kernelPath, readOnly],
-    [fds.initramfs, record.initramfsPath, readOnly],
-    [fds.image, record.squashfsPath, readOnly],
-    [fds.upper, record.squashfsPath === '/dev/null' ? '/dev/null' : at.upper, readWrite],
-    [fds.memory, options.incoming ? at.memoryFile : '/dev/null', readOnly],
-    ...record.volumes.map(
-      ({ source }, i) => [fds.volumes + i, source, readWrite] as [number, string, number],
-    ),
+interface VmmFile {
+  /** The number under which the VMM finds it. */
+  fd: number
+  path: string
+  flags: number
+}
+
+/** The files of a VMM. */
+export function filesOf(at: VmFolder, record: VmRecord, options: { incoming: boolean }): VmmFile[] {
+  const upper = record.squashfsPath === '/dev/null' ? '/dev/null' : at.upper
+  const memory = options.incoming ? at.memoryFile : '/dev/null'
+  return [
+    { fd: fds.kernel, path: record.kernelPath, flags: readOnly },
+    { fd: fds.initramfs, path: record.initramfsPath, flags: readOnly },
+    { fd: fds.image, path: record.squashfsPath, flags: readOnly },
+    { fd: fds.upper, path: upper, flags: readWrite },
+    { fd: fds.memory, path: memory, flags: readOnly },
+    ...record.volumes.map(({ source }, i) => {
+      return { fd: fds.volumes + i, path: source, flags: readWrite }
+    }),
   ]
+}
+
+function openFiles(wanted: VmmFile[]): number[] {
+  const opened: number[] = []
   try {
-    for (const [fd, path, flags] of wanted) opened[fd - fds.kernel] = openSync(path, flags)
+    for (const { fd, path, flags } of wanted) opened[fd - fds.kernel] = openSync(path, flags)
   } catch (error) {
     for (const fd of opened) closeSync(fd)
     throw error
@@ -95,7 +109,7 @@ export function spawnVmm(
   chownSync(at.run, record.uid, record.uid)
   const { folders, links } = programParts(['/etc', '/opt'])
   writeFileSync(at.mountsFile, rootTable(at.run, folders), { mode: 0o600 })
-  const files = openFiles(at, record, options)
+  const files = openFiles(filesOf(at, record, options))
   const log = openSync(at.vmmLog, 'w', 0o600)
   // Loaded before the machine may read from its network: paused, until the snapshot is no more.
   const incoming = options.incoming ? ['-incoming', `fd:${fds.memory}`, '-S'] : []
@@ -134,6 +148,7 @@ export function spawnVmm(
     identity: { pid: child.pid, startTime: processStartTime(child.pid) ?? 0 },
     gone,
     go: () => stdin.end('go\n'),
+    giveUp: () => stdin.end(),
   }
 }
 

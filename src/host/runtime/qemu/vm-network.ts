@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { z } from 'zod'
 import { Fault } from '#core/fault.ts'
@@ -35,8 +36,8 @@ export interface VmLink {
   mac: string
   mtu: number
   addresses: string[]
-  /** What the tap says of who joined it to which link. */
-  joined?: string | undefined
+  /** The guest's end, when it is there: what it says of who joined it to which link. */
+  tap?: { index: number; joined: string | undefined } | undefined
 }
 
 export interface VmNetwork extends VmLink {
@@ -59,6 +60,7 @@ export async function readLink(netnsPath: string): Promise<VmLink | undefined> {
     .map((line) => linkSchema.parse(JSON.parse(line)))
   const found = addressed.find(({ ifname }) => ifname === link)
   if (!found?.address) return undefined
+  const guests = links.find(({ ifname }) => ifname === tap)
   return {
     index: found.ifindex ?? 0,
     mac: found.address,
@@ -66,7 +68,7 @@ export async function readLink(netnsPath: string): Promise<VmLink | undefined> {
     addresses: (found.addr_info ?? []).flatMap(({ local, prefixlen }) =>
       local === undefined ? [] : [`${local}/${prefixlen}`],
     ),
-    joined: links.find(({ ifname }) => ifname === tap)?.ifalias,
+    tap: guests && { index: guests.ifindex ?? 0, joined: guests.ifalias },
   }
 }
 
@@ -140,15 +142,37 @@ ip link delete "$3" 2>/dev/null # Of an earlier start, with another owner.
 printf %s "$1" | ip -batch - && printf %s "$2" | nft -f - && ip link set "$3" up alias "$4"
 `
 
+function joinedAs(network: VmLink, { uid, text }: { uid: number; text: string }): string {
+  const digest = createHash('sha256').update(text).digest('hex').slice(0, 32)
+  return `${network.index} ${uid} ${digest}`
+}
+
+/**
+ * Names the link and the tap that is joined to it: no later one has their numbers. Undefined when the guest is not in the
+ * place of the link.
+ */
+export function joinedLinks(network: VmLink, uid: number): string | undefined {
+  const joined = joinedAs(network, { uid, text: joinText(network) })
+  return network.tap?.joined === joined ? `${network.index} ${network.tap.index}` : undefined
+}
+
+/** The same of the links where a process is, at no cost; a link that is missing is an error. */
+export function linksAt(pid: number): string {
+  const index = (name: string) => {
+    const about = readFileSync(`/proc/${pid}/net/dev_snmp6/${name}`, 'utf8')
+    return /^ifIndex\s+(\d+)/.exec(about)?.[1]
+  }
+  return `${index(link)} ${index(tap)}`
+}
+
 /**
  * Puts the guest in the place of the namespace's link. A tap that says that it is joined to this very link, by these very
  * rules, is left as it is: a suspended VM finds its own again.
  */
 export async function joinNetwork(netnsPath: string, network: VmLink, uid: number): Promise<void> {
   const text = joinText(network)
-  const digest = createHash('sha256').update(text).digest('hex').slice(0, 32)
-  const joined = `${network.index} ${uid} ${digest}`
-  if (network.joined === joined) return
+  const joined = joinedAs(network, { uid, text })
+  if (network.tap?.joined === joined) return
   const changes = [
     `tuntap add dev ${tap} mode tap user ${uid} vnet_hdr`,
     `link set ${tap} mtu ${network.mtu} addrgenmode none`,

@@ -7,12 +7,21 @@ import { killVmm } from './vm-clear.ts'
 import { setWeight } from './vm-cgroup.ts'
 import type { VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
-import { readLink } from './vm-network.ts'
+import { joinedLinks, readLink } from './vm-network.ts'
 import type { VmPlace } from './vm-place.ts'
+import { identityOf, isStillRight, type ReadyVmm, type ReadyVmms } from './vm-ready.ts'
 import type { VmSessions } from './vm-sessions.ts'
 import { readManifest, snapshotFlaw } from './vm-snapshot.ts'
 import { judgeLoad } from './vm-tries.ts'
-import { bootFailure, launch, orGone, patienceMs, type VmMakers } from './vm-start.ts'
+import {
+  bootFailure,
+  launch,
+  orGone,
+  patienceMs,
+  prepare,
+  type Launched,
+  type VmMakers,
+} from './vm-start.ts'
 
 export interface VmResume {
   place: VmPlace
@@ -20,6 +29,7 @@ export interface VmResume {
   record: VmRecord
   makers: VmMakers
   netReady: Promise<unknown>
+  ready: ReadyVmms
   bootTimeoutMs?: number | undefined
   onGone(): void
 }
@@ -39,7 +49,8 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   const begun = performance.now()
   const steps: string[] = []
   const mark = (name: string) => steps.push(`${name} ${Math.round(performance.now() - begun)}`)
-  await killVmm(place, record.id, record) // Of a suspend or a resume that was cut short.
+  const waiting = resume.ready.take(record.id)
+  if (!waiting) await killVmm(place, record.id, record) // Of a suspend or a resume that was cut short.
   const flaw = snapshotFlaw(at, record, makers.text)
   if (flaw) {
     discard(place.folders, at.snapshot)
@@ -47,12 +58,16 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   }
   requireFiles(record)
   record.cpuUsecBefore = readManifest(at)?.cpuUsec ?? 0
-  // QEMU wants to be told of files that the guest has long read; those that it began with may be gone.
-  record.kernelPath = makers.kernel.elfPath
-  record.initramfsPath = makers.kernel.initramfsPath
-  const link = resume.netReady.then(() => (record.hasNic ? readLink(record.netnsPath) : undefined))
-  const vmm = await launch(resume, record, link, { incoming: true })
-  mark('launched')
+  asBegunNow(record, makers)
+  const ready = await stillRight(resume, waiting)
+  const link = async () => {
+    await resume.netReady
+    return record.hasNic ? readLink(record.netnsPath) : undefined
+  }
+  const vmm = ready
+    ? await launch(resume, record, ready, undefined)
+    : await launch(resume, record, prepare(resume, record, { incoming: true }), link())
+  mark(ready ? 'let go' : 'launched')
   const gone = orGone(vmm, () => bootFailure(place, record, undefined, 'it did not resume'))
   const timeoutMs = resume.bootTimeoutMs ?? patienceMs[makers.accel]
   let told: Promise<void>
@@ -94,6 +109,49 @@ export async function resumeVm(resume: VmResume): Promise<string> {
   setWeight(place.cgroups, place.cgroupPath(record.id), record)
   mark('answered')
   return steps.join(', ')
+}
+
+/** QEMU wants to be told of files that the guest has long read; those that it began with may be gone. */
+function asBegunNow(record: VmRecord, { kernel }: VmMakers): void {
+  record.kernelPath = kernel.elfPath
+  record.initramfsPath = kernel.initramfsPath
+}
+
+/** A launcher that waits for this resume; undefined, and nothing of it is left, when its place is not the machine's any more. */
+async function stillRight(
+  { place, record, netReady }: VmResume,
+  waiting: ReadyVmm | undefined,
+): Promise<Launched | undefined> {
+  if (!waiting) return undefined
+  await netReady
+  if (isStillRight(waiting, place.folder(record.id), record)) {
+    return { vmm: waiting.vmm, joined: Promise.resolve() }
+  }
+  await killVmm(place, record.id, record)
+  return undefined
+}
+
+/** Makes what the next resume of a suspended VM begins with, while nobody waits for it. */
+export async function makeReady(
+  { place, makers, ready }: Pick<VmResume, 'place' | 'makers' | 'ready'>,
+  record: VmRecord,
+): Promise<void> {
+  asBegunNow(record, makers)
+  let links: string | undefined
+  if (record.hasNic) {
+    const link = await readLink(record.netnsPath)
+    links = link && joinedLinks(link, record.uid)
+    if (!links) return // The resume has to see to its network.
+  }
+  try {
+    const files = identityOf(place.folder(record.id), record)
+    const { vmm, joined } = prepare({ place, makers }, record, { incoming: true })
+    await joined
+    ready.keep(record.id, { vmm, files, links })
+  } catch (error) {
+    await killVmm(place, record.id, record)
+    throw error
+  }
 }
 
 /** A snapshot is of use only with the disks that its machine had: they may come back. */

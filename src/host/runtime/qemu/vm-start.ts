@@ -88,7 +88,7 @@ async function boot(start: VmStart, record: VmRecord, mark: (step: string) => vo
   const network = await readNetwork(spec.netnsPath)
   record.hasNic = network !== undefined
   record.args = qemuArgs(shapeOf(start, network))
-  const vmm = await launch(start, record, network)
+  const vmm = await launch(start, record, prepare(start, record, { incoming: false }), network)
   mark('vmm')
   const session = await sessions.open(spec.id)
   if (!session) throw new Fault('internal', 'a VMM without its record')
@@ -149,28 +149,42 @@ function shapeOf({ spec, makers }: VmStart, network: VmNetwork | undefined) {
   }
 }
 
+export interface Launched {
+  vmm: VmmProcess
+  /** Its cgroup holds it. */
+  joined: Promise<void>
+}
+
+/** Starts a launcher, which waits for the word while its place is made around it. */
+export function prepare(
+  { place, makers }: Pick<VmStart, 'place' | 'makers'>,
+  record: VmRecord,
+  options: { incoming: boolean },
+): Launched {
+  const path = place.cgroupPath(record.id)
+  makeCgroup(place.cgroups, path, { ...record, accel: makers.accel })
+  const vmm = spawnVmm(place.folder(record.id), record, { accel: makers.accel, ...options })
+  const joined = joinCgroup(place.cgroups, path, vmm.identity.pid)
+  joined.catch(() => {}) // Waited for before the word.
+  return { vmm, joined }
+}
+
 /** The record names the VMM, and its cgroup holds it, before it may act. */
 export async function launch(
-  start: Pick<VmStart, 'place' | 'makers' | 'onGone'>,
+  start: Pick<VmStart, 'place' | 'onGone'>,
   record: VmRecord,
+  { vmm, joined }: Launched,
   link: VmLink | undefined | Promise<VmLink | undefined>,
-  options: { incoming: boolean } = { incoming: false },
 ): Promise<VmmProcess> {
-  const { place, makers } = start
-  const at = place.folder(record.id)
-  const path = place.cgroupPath(record.id)
-  const { accel } = makers
-  makeCgroup(place.cgroups, path, { ...record, accel })
-  const vmm = spawnVmm(at, record, { accel, ...options })
   void vmm.gone.then(() => start.onGone())
   record.vmm = vmm.identity
   record.bootId = bootId
-  writeVmRecord(at, record)
+  writeVmRecord(start.place.folder(record.id), record)
   const join = async () => {
     const found = await link
     if (found) await joinNetwork(record.netnsPath, found, record.uid)
   }
-  await Promise.all([joinCgroup(place.cgroups, path, vmm.identity.pid), join()])
+  await Promise.all([joined, join()])
   vmm.go()
   return vmm
 }
