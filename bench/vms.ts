@@ -1,5 +1,6 @@
 import { copyFileSync, mkdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { guestKernel } from '#host/guest/index.ts'
 import type { StartSpec } from '#host/runtime/driver.ts'
 import { openQemuDriver } from '#host/runtime/index.ts'
@@ -23,6 +24,8 @@ import { inTurns, median, option, timedMs } from './support/rounds.ts'
 const rounds = option('rounds', 5)
 const port = 8080
 const memoryMb = 256
+/** Before it is suspended, as one that is idle: what a guest does after its boot, it would do after its resume. */
+const idleMs = 2_000
 const [hostIp, guestIp] = ['198.18.79.1', '198.18.79.2']
 const built = resolve(import.meta.dirname, '../build')
 const kernelCacheDir = join(built, 'kernel')
@@ -99,24 +102,27 @@ async function bench(): Promise<void> {
   const at = vmFolder(vmFolders(dir), spec.id)
   const memoryCopy = join(shop.dir, 'bare-memory')
   const memories: { guestKb: number; restKb: number }[] = []
-  const bareOnce = async (parts: BareParts, begin?: (vm: ReturnType<typeof bareVm>) => unknown) => {
-    await joinNetwork(spec.netnsPath, network, 0)
+  const bareOnce = async (parts: BareParts, begin: (vm: ReturnType<typeof bareVm>) => unknown) => {
     let vm: ReturnType<typeof bareVm> | undefined
     try {
       return await timedMs(async () => {
         vm = bareVm(parts)
-        await begin?.(vm)
+        await begin(vm)
         await untilListens(guestIp, port)
       })
     } finally {
       await vm?.kill()
-      await leaveNetwork(spec.netnsPath)
     }
   }
   const results = await inTurns(rounds, {
     bare: async () => {
       await makeUpper(bare.upperPath, { templates, sizeMb: rootGbDefault * 1024, keep: false })
-      return bareOnce(bare, (vm) => vm.run(spec, network))
+      await joinNetwork(spec.netnsPath, network, 0)
+      try {
+        return await bareOnce(bare, (vm) => vm.run(spec, network))
+      } finally {
+        await leaveNetwork(spec.netnsPath)
+      }
     },
     start: () =>
       timedMs(async () => {
@@ -124,12 +130,14 @@ async function bench(): Promise<void> {
         await untilListens(guestIp, port)
       }),
     suspend: async () => {
+      await sleep(idleMs)
       memories.push(memoryOf(readVmRecord(at)?.vmm?.pid ?? 0))
       const took = await timedMs(() => driver.suspend(spec.id))
       copyFileSync(at.memoryFile, memoryCopy)
       await runOk('cp', ['--sparse=always', at.upper, bare.upperPath])
       return took
     },
+    // By the tap of the suspended VM, which finds it again.
     incoming: () => bareOnce({ ...bare, memoryPath: memoryCopy }, (vm) => vm.goOn()),
     resume: async () => {
       const took = await timedMs(async () => {
