@@ -1,5 +1,6 @@
 export { growUnmounted, lengthen, repairDisk } from './disk-programs.ts'
 export type { DiskStream } from './disk-stream.ts'
+export { readSuperblock } from './superblock.ts'
 export { openVolumes } from './volumes.ts'
 export type { DiskCounts, VolumeVms } from './vm-disks.ts'
 export type { VolumeContent, Volumes, VolumesOptions, VolumeUsage } from './volumes.ts'

@@ -181,6 +181,27 @@ test('VOL-3: how full a disk is that a VM has is what its guest says', async () 
   })
 })
 
+test('a disk that was cut off is mended before a VM has it, and a clean one is not touched', async () => {
+  const { volumes } = openHome()
+  await volumes.create({ id: 'vol_k', sizeGb: 1, fstype: 'ext4' })
+  const disk = volumes.imagePath('vol_k')
+  const stateOf = () =>
+    /^Filesystem state:\s+(.*)$/m.exec(
+      execFileSync('dumpe2fs', ['-h', disk], { encoding: 'utf8' }),
+    )?.[1]
+  const { ctimeMs } = statSync(disk)
+  await volumes.attach('vol_k')
+  assert.equal(statSync(disk).ctimeMs, ctimeMs)
+  for (const flaw of ['state 0', 'state 3', 'feature_incompat 0x22c6', 'error_count 1']) {
+    execFileSync('debugfs', ['-w', '-R', `ssv ${flaw}`, disk], { stdio: 'ignore' })
+    await volumes.unmount('vol_k')
+    const before = statSync(disk).ctimeMs
+    await volumes.attach('vol_k')
+    assert.notEqual(statSync(disk).ctimeMs, before, flaw)
+    assert.equal(stateOf(), 'clean', flaw)
+  }
+})
+
 test('what a VM wrote is checked as a whole before the kernel mounts it here, and refused by name', async () => {
   const { dir, volumes, open } = openHome()
   await volumes.create({ id: 'vol_g', sizeGb: 1, fstype: 'ext4' })

@@ -10,6 +10,7 @@ import * as programs from './disk-programs.ts'
 import { unpackDisk, type DiskStream } from './disk-stream.ts'
 import { mountPoints } from './mount-table.ts'
 import { openSnapshots, type Snapshots } from './snapshots.ts'
+import { readSuperblock } from './superblock.ts'
 import { openTurns } from './turns.ts'
 import { openVmDisks, type DiskCounts, type VolumeVms } from './vm-disks.ts'
 
@@ -284,9 +285,11 @@ export function openVolumes(options: VolumesOptions): Volumes {
     await letGo(id)
     await requireReleased(id)
     await growIfMarked(id)
-    // The guest can repair nothing that its journal does not: what was cut off badly is mended first.
-    const repair = await programs.repairDisk(folderOf(id), diskOf(id), { whose: ownerOf(id) })
-    options.log.debug({ volume: id, repair }, 'volume was checked for a VM')
+    if (!(await readSuperblock(diskOf(id))).isClean) {
+      // The guest can repair nothing that its journal does not: what was cut off badly is mended first.
+      const repair = await programs.repairDisk(folderOf(id), diskOf(id), { whose: ownerOf(id) })
+      options.log.debug({ volume: id, repair }, 'volume was checked for a VM')
+    }
     await vmDisks.take(id)
     return diskOf(id)
   }

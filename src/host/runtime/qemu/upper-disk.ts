@@ -2,7 +2,7 @@ import { existsSync, renameSync, statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Fault } from '#core/fault.ts'
-import { growUnmounted, lengthen, repairDisk } from '#host/volume/index.ts'
+import { growUnmounted, lengthen, readSuperblock, repairDisk } from '#host/volume/index.ts'
 import { diskFull, saysDiskFull } from '#sys/disk-full.ts'
 import { removeFile } from '#sys/files.ts'
 import { run } from '#sys/process.ts'
@@ -65,28 +65,12 @@ async function make(program: string, args: string[]): Promise<void> {
 async function mendUpper(path: string, bytes: number): Promise<void> {
   const folder = dirname(path)
   await lengthen(path, bytes)
-  if ((await fileSystemBytes(path)) < statSync(path).size)
-    return growUnmounted(folder, path, keptRoot)
-  await repairDisk(folder, path, { whose: keptRoot })
+  const { bytes: filled, isClean } = await readSuperblock(path)
+  if (filled < statSync(path).size) await growUnmounted(folder, path, keptRoot)
+  else if (!isClean) await repairDisk(folder, path, { whose: keptRoot })
 }
 
 const keptRoot = {
   name: 'what the machine wrote to its root',
   orElse: 'set rootfs.persist to "never", which builds the root anew',
-}
-
-const superblock = { at: 1024, bytes: 1024, blocksLow: 4, blockSizeLog: 24, blocksHigh: 0x150 }
-
-/** As its superblock says, whoever wrote that. */
-async function fileSystemBytes(path: string): Promise<number> {
-  const file = await open(path)
-  try {
-    const block = Buffer.alloc(superblock.bytes)
-    await file.read(block, 0, superblock.bytes, superblock.at)
-    const low = block.readUInt32LE(superblock.blocksLow)
-    const blocks = block.readUInt32LE(superblock.blocksHigh) * 2 ** 32 + low
-    return blocks * 1024 * 2 ** (block.readUInt32LE(superblock.blockSizeLog) & 0xf)
-  } finally {
-    await file.close()
-  }
 }
