@@ -37,11 +37,11 @@ import { spoofedFrames } from './vm-network.ts'
 import { VmPlace } from './vm-place.ts'
 import { ReadyVmms } from './vm-ready.ts'
 import { makeReady, resumeVm } from './vm-resume.ts'
-import type { VmSession } from './vm-session.ts'
 import { VmSessions } from './vm-sessions.ts'
-import { goOn, readManifest, snapshotFlaw } from './vm-snapshot.ts'
+import { goOn, snapshotFlaw } from './vm-snapshot.ts'
 import { startVm, type VmMakers } from './vm-start.ts'
 import { suspendVm } from './vm-suspend.ts'
+import { statsOf, usageOf } from './vm-use.ts'
 
 export interface QemuDriverOptions {
   /** Records, disks and snapshots of this host's VMs. */
@@ -90,11 +90,6 @@ const killedNow = (): ExitRecord => ({
   at: systemClock.now(),
 })
 
-/** A guest may say anything of a disk of so many bytes. */
-function isUsageOf(bytes: number, { blockBytes, blocks, blocksFree, blocksAvailable }: DiskUsage) {
-  return blockBytes * blocks <= bytes && blocksAvailable <= blocksFree && blocksFree <= blocks
-}
-
 class QemuDriver implements Driver {
   readonly name = 'qemu'
   readonly capabilities = {
@@ -111,8 +106,6 @@ class QemuDriver implements Driver {
   readonly #makers: Finding<VmMakers>
   readonly #locks = new IdLocks()
   readonly #ready = new ReadyVmms()
-  /** Ends what holds a machine's lock. */
-  readonly #breakers = new Map<string, AbortController>()
   readonly #watch: ExitWatch
   readonly #diskWatch: DiskWatch
   #slots: StartSlots | undefined
@@ -168,10 +161,13 @@ class QemuDriver implements Driver {
     })
   }
 
+  get #parts() {
+    return { place: this.#place, sessions: this.#sessions }
+  }
+
   #means(id: string) {
     return {
-      place: this.#place,
-      sessions: this.#sessions,
+      ...this.#parts,
       ready: this.#ready,
       onGone: () => this.#watch.look(id),
       bootTimeoutMs: this.#options.bootTimeoutMs,
@@ -281,17 +277,6 @@ class QemuDriver implements Driver {
     if (this.#place.state(id) === 'ended') await this.#clear(id, { keepRoot: true })
   }
 
-  async #session(id: string, timeoutMs = controlTimeoutMs): Promise<VmSession> {
-    const state = this.#place.state(id)
-    if (state === 'suspended') {
-      throw new Fault('precondition_failed', `machine ${id} is suspended; resume it first`)
-    }
-    const session = state === 'running' ? await this.#sessions.open(id) : undefined
-    if (!session) throw new Fault('precondition_failed', `machine ${id} is not running`)
-    await session.guest.connected(timeoutMs)
-    return session
-  }
-
   async signal(id: string, signal: NodeJS.Signals): Promise<boolean> {
     const state = this.#place.state(id)
     if (state === 'suspended') {
@@ -300,7 +285,7 @@ class QemuDriver implements Driver {
     } else if (state !== 'running') return false
     try {
       const waitMs = signal === 'SIGKILL' ? killTimeoutMs : controlTimeoutMs
-      const { guest } = await this.#session(id, waitMs)
+      const { guest } = await this.#sessions.connected(id, waitMs)
       const passed = guest.signal(constants.signals[signal])
       if (signal !== 'SIGKILL' || (await guest.answers(killTimeoutMs))) return passed
       throw new Fault('timeout', `machine ${id} is deaf`)
@@ -330,46 +315,22 @@ class QemuDriver implements Driver {
   }
 
   async exec(id: string, request: ExecRequest): Promise<ExecResult> {
-    return execInGuest((await this.#session(id)).guest, request)
+    return execInGuest((await this.#sessions.connected(id, controlTimeoutMs)).guest, request)
   }
 
   async openProgram(id: string, request: ProgramRequest): Promise<Program> {
-    return openInGuest((await this.#session(id)).guest, request)
+    return openInGuest((await this.#sessions.connected(id, controlTimeoutMs)).guest, request)
   }
 
   async ps(id: string) {
     if (this.#place.state(id) !== 'running') return []
-    const listed = await (await this.#session(id)).guest.ps()
+    const listed = await (await this.#sessions.connected(id, controlTimeoutMs)).guest.ps()
     // The kernel's own threads have no command line, and no memory.
     return listed.filter(({ command, rss }) => command !== '' || rss > 0)
   }
 
-  async stats(id: string): Promise<MachineStats | undefined> {
-    const record = this.#place.record(id)
-    const state = this.#place.state(id)
-    if (!record || (state !== 'running' && state !== 'suspended')) return undefined
-    const memoryMaxBytes = record.memoryMb * 1024 * 1024
-    if (state === 'suspended') {
-      const cpuUsec = readManifest(this.#place.folder(id))?.cpuUsec ?? record.cpuUsecBefore
-      return { cpuUsec, memoryBytes: 0, memoryMaxBytes, processes: 0 }
-    }
-    const cpuUsec = this.#place.cpuUsec(record)
-    const inside = await this.#inside(id)
-    return { cpuUsec, memoryMaxBytes, ...inside }
-  }
-
-  /** What the guest says of itself; of one that says nothing, that it has all its memory. */
-  async #inside(id: string): Promise<{ memoryBytes: number; processes: number }> {
-    const session = await this.#sessions.open(id)
-    try {
-      if (!session) throw new Fault('internal', 'a VM without its record')
-      await session.guest.connected(statsTimeoutMs)
-      const said = await session.guest.stats()
-      const memoryBytes = said.memoryTotalBytes - said.memoryAvailableBytes
-      return { memoryBytes, processes: said.processes }
-    } catch {
-      return { memoryBytes: (this.#place.record(id)?.memoryMb ?? 0) * 1024 * 1024, processes: 0 }
-    }
+  stats(id: string): Promise<MachineStats | undefined> {
+    return statsOf(this.#parts, id)
   }
 
   async #control<T>(record: VmRecord, work: (qmp: Qmp) => Promise<T>): Promise<T> {
@@ -383,7 +344,7 @@ class QemuDriver implements Driver {
 
   /** Between the verbs of a machine; a destruction does not wait for it. */
   #askSilent(id: string, work: (qmp: Qmp) => Promise<void>): Promise<void> {
-    return this.#breakable(id, undefined, async (broken) => {
+    return this.#locks.breakable(id, undefined, async (broken) => {
       const record = this.#place.record(id)
       if (!record || this.#place.state(id) !== 'running') return
       const reason = () => new Fault('timeout', `the monitor of machine ${id} is deaf`)
@@ -405,14 +366,16 @@ class QemuDriver implements Driver {
   }
 
   suspend(id: string, given?: AbortSignal): Promise<void> {
-    return this.#breakable(id, given, async (signal) => {
-      if (this.#place.state(id) === 'suspended') return
-      const record = this.#running(id)
-      const begun = performance.now()
-      await suspendVm({ place: this.#place, sessions: this.#sessions, record, signal })
-      const ms = Math.round(performance.now() - begun)
-      this.#log.debug({ id, ms }, 'VM suspended')
-    }).then(() => this.#makeReady(id))
+    return this.#locks
+      .breakable(id, given, async (signal) => {
+        if (this.#place.state(id) === 'suspended') return
+        const record = this.#running(id)
+        const begun = performance.now()
+        await suspendVm({ ...this.#parts, record, signal })
+        const ms = Math.round(performance.now() - begun)
+        this.#log.debug({ id, ms }, 'VM suspended')
+      })
+      .then(() => this.#makeReady(id))
   }
 
   /** Behind a suspend, which does not wait for it. What cannot be made now is made by the resume. */
@@ -433,23 +396,6 @@ class QemuDriver implements Driver {
 
   async #letGo(id: string): Promise<void> {
     if (this.#ready.take(id)) await killVmm(this.#place, id, this.#place.record(id))
-  }
-
-  /** Work of one machine that a destruction does not wait for. */
-  #breakable<T>(
-    id: string,
-    given: AbortSignal | undefined,
-    work: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    return this.#locks.run(id, async () => {
-      const breaker = new AbortController()
-      this.#breakers.set(id, breaker)
-      try {
-        return await work(AbortSignal.any([breaker.signal, ...(given ? [given] : [])]))
-      } finally {
-        this.#breakers.delete(id)
-      }
-    })
   }
 
   resume(id: string, netReady: Promise<unknown> = Promise.resolve()): Promise<void> {
@@ -475,7 +421,7 @@ class QemuDriver implements Driver {
   }
 
   async still<T>(id: string, action: () => Promise<T>): Promise<T> {
-    return this.#breakable(id, undefined, async (broken) => {
+    return this.#locks.breakable(id, undefined, async (broken) => {
       const late = () => new Fault('timeout', `machine ${id} stood still for too long and goes on`)
       const { signal, clear } = deadline(stillTimeoutMs, late, [broken])
       try {
@@ -513,20 +459,12 @@ class QemuDriver implements Driver {
     }
   }
 
-  async usage(id: string, source: string): Promise<DiskUsage | undefined> {
-    const volume = this.#place.record(id)?.volumes.find((each) => each.source === source)
-    if (!volume || this.#place.state(id) !== 'running') return undefined
-    try {
-      const { guest } = await this.#session(id, statsTimeoutMs)
-      const { volume: found } = await guest.stats({ path: volume.path, timeoutMs: statsTimeoutMs })
-      return found && isUsageOf((await stat(source)).size, found) ? found : undefined
-    } catch (error) {
-      this.#log.debug(
-        { id, error: messageOf(error) },
-        'a guest does not say how full its volume is',
-      )
+  usage(id: string, source: string): Promise<DiskUsage | undefined> {
+    return usageOf(this.#parts, id, source).catch((error: unknown) => {
+      const words = 'a guest does not say how full its volume is'
+      this.#log.debug({ id, error: messageOf(error) }, words)
       return undefined
-    }
+    })
   }
 
   async grow(id: string, source: string): Promise<boolean> {
@@ -539,7 +477,7 @@ class QemuDriver implements Driver {
     await this.#control(record, (qmp) =>
       qmp.execute('block_resize', { 'node-name': `volume${index}`, size }),
     )
-    await (await this.#session(id)).guest.grow(volume.path, size)
+    await (await this.#sessions.connected(id, controlTimeoutMs)).guest.grow(volume.path, size)
     return true
   }
 
@@ -558,7 +496,7 @@ class QemuDriver implements Driver {
   /** Kills the VMM, whatever verb is under way with it: that verb fails. */
   #endNow(id: string, why: Fault): void {
     const record = this.#place.record(id)
-    this.#breakers.get(id)?.abort(why)
+    this.#locks.break(id, why)
     if (record?.vmm && this.#place.vmmLives(record)) signalProcess(record.vmm, 'SIGKILL')
   }
 

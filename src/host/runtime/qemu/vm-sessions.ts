@@ -1,3 +1,4 @@
+import { Fault } from '#core/fault.ts'
 import type { Logger } from '#sys/log.ts'
 import type { OnApi } from '../driver.ts'
 import type { VmPlace } from './vm-place.ts'
@@ -46,6 +47,21 @@ export class VmSessions {
     this.#open.set(id, { pid, session: opening })
     opening.catch(() => this.#open.delete(id))
     return opening
+  }
+
+  /**
+   * The talk with a machine that runs, once its guest has answered.
+   * @throws Fault `precondition_failed` for one that does not run, `timeout` for a guest that says nothing
+   */
+  async connected(id: string, timeoutMs: number): Promise<VmSession> {
+    const state = this.#place.state(id)
+    if (state === 'suspended') {
+      throw new Fault('precondition_failed', `machine ${id} is suspended; resume it first`)
+    }
+    const session = state === 'running' ? await this.open(id) : undefined
+    if (!session) throw new Fault('precondition_failed', `machine ${id} is not running`)
+    await session.guest.connected(timeoutMs)
+    return session
   }
 
   /** Those that are open, by machine. */
