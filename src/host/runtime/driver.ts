@@ -76,8 +76,8 @@ export interface Driver {
    */
   destroy(id: string, options?: { keepRoot?: boolean }): Promise<void>
   /**
-   * Lets go of images that no machine runs and that the host does not want kept, and of the host's control group when no
-   * machine is in it; `destroy` does it too.
+   * Lets go of what is held for later, as before the host goes down: images that no machine runs and that the host does not
+   * want kept, what was made for the next resumes, and the host's control group when no machine is in it.
    */
   releaseUnused(): Promise<void>
   /** Lets go of the channels to all machines, as the end of this process would: they run on, for the next driver. */

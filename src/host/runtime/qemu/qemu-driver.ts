@@ -490,7 +490,7 @@ class QemuDriver implements Driver {
       await this.#forget(id, { keepRoot })
       this.#watch.tell(id, end ?? { ...killedNow(), ...error })
     })
-    await this.releaseUnused()
+    this.#removeUnusedParent()
   }
 
   /** Kills the VMM, whatever verb is under way with it: that verb fails. */
@@ -502,6 +502,12 @@ class QemuDriver implements Driver {
 
   /** No image is held: each VM opens its own. */
   async releaseUnused(): Promise<void> {
+    const suspended = this.#place.ids().filter((id) => this.#place.state(id) === 'suspended')
+    await Promise.all(suspended.map((id) => this.#locks.run(id, () => this.#letGo(id))))
+    this.#removeUnusedParent()
+  }
+
+  #removeUnusedParent(): void {
     removeUnusedParent(this.#place.cgroups, this.#place.cgroupParent)
   }
 

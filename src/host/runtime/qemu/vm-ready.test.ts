@@ -73,6 +73,20 @@ describe('what waits for the resume of a VM', { concurrency: 1 }, () => {
     assert.equal(processStartTime(pid), undefined)
   })
 
+  test('none is left for a host that goes down, also one that is still being made', async () => {
+    const { id } = await started()
+    const before = await bootId(id)
+    for (const wait of [waiting, async () => {}]) {
+      await driver.suspend(id)
+      await wait(id)
+      await driver.releaseUnused()
+      assert.deepEqual(processes(id), [])
+      await driver.resume(id)
+      assert.equal(await bootId(id), before)
+    }
+    await driver.destroy(id)
+  })
+
   test('of a disk or a link that was made anew meanwhile nothing old is used', async () => {
     const name = shop.netnsPath.split('/').at(-1) ?? ''
     const far = `hgr${process.pid}`.slice(0, 15)
