@@ -5,10 +5,9 @@ import type { Machine } from '#spec/machine.ts'
 import { createApi } from '#api/server.ts'
 import { ClientContacts, clientSilentMsMax, interruptAbandoned } from '#control/deploy/index.ts'
 import { openHostDirectory } from '#control/hosts/index.ts'
-import { operatorToken, startTestControl } from '#control/test-support.ts'
-import { openTestHost, type TestHost } from '#host/testing.ts'
+import type { TestHost } from '#host/testing.ts'
 import { eventually } from '#sys/test-support.ts'
-import { announceHost, callerOf } from './support/real-host.ts'
+import { announceHost, callerOf, openRealHost } from './support/real-host.ts'
 import {
   configFor,
   CutOff,
@@ -32,11 +31,8 @@ interface Cloud {
 async function startCloud(t: TestContext): Promise<Cloud> {
   let ahead = 0
   const now = () => Date.now() + ahead
-  const host = await openTestHost(t)
+  const { ctx, host, token } = await openRealHost(t)
   host.agent.clock = withTime(host.agent.clock, now)
-  const control = await startTestControl([])
-  t.after(() => control.close())
-  const { ctx } = control
   // Where control waits, the time that it waits for has passed.
   const sleep: Clock['sleep'] = async (ms) => void (ahead += ms)
   ctx.clock = { now, sleep }
@@ -49,8 +45,6 @@ async function startCloud(t: TestContext): Promise<Cloud> {
   })(ctx.clock)
   ctx.hosts = await openHostDirectory({ db: ctx.db, clock: ctx.clock, log: ctx.log })
   const beat = announceHost(t, { ctx, host, now })
-  const token = await operatorToken(ctx)
-  const api = createApi(ctx)
   return {
     host,
     pass: (ms) => {
@@ -59,7 +53,7 @@ async function startCloud(t: TestContext): Promise<Cloud> {
     },
     sweep: () => interruptAbandoned(ctx),
     heard: () => heard,
-    call: callerOf(api, token),
+    call: callerOf(createApi(ctx), token),
   }
 }
 

@@ -6,10 +6,9 @@ import { Fault, faultCodes } from '#core/fault.ts'
 import type { Machine, MachineEvent } from '#spec/machine.ts'
 import { checkedApi } from '#api/test-support.ts'
 import { hangar } from '#cli/test-support.ts'
-import { operatorToken, startTestControl } from '#control/test-support.ts'
-import { openTestHost, type TestHost } from '#host/testing.ts'
+import type { TestHost } from '#host/testing.ts'
 import { eventually } from '#sys/test-support.ts'
-import { announceHost, callerOf, type Answer } from './support/real-host.ts'
+import { announceHost, callerOf, openRealHost, type Answer } from './support/real-host.ts'
 
 /**
  * What clients of the Machines API trip over without a word, over a real control and a real host, of which only the
@@ -36,18 +35,9 @@ interface Cloud {
 }
 
 async function startCloud(t: TestContext): Promise<Cloud> {
-  const host = await openTestHost(t)
-  const control = await startTestControl([])
-  t.after(() => control.close())
-  const { ctx } = control
+  const { ctx, host, token } = await openRealHost(t)
   announceHost(t, { ctx, host })
-  const token = await operatorToken(ctx)
-  const api = checkedApi(ctx)
-  return {
-    host,
-    token,
-    call: callerOf(api, token),
-  }
+  return { host, token, call: callerOf(checkedApi(ctx), token) }
 }
 
 /** The path of the app's machines. */

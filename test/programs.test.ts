@@ -5,14 +5,13 @@ import { test, type TestContext } from 'node:test'
 import { serveApi } from '#api/index.ts'
 import { hangar } from '#cli/test-support.ts'
 import { createToken } from '#control/auth/index.ts'
-import { operatorToken, startTestControl } from '#control/test-support.ts'
 import { isFault } from '#core/fault.ts'
-import { openTestHost, type TestHost } from '#host/testing.ts'
+import type { TestHost } from '#host/testing.ts'
 import { writeProgramQuery, type ProgramQuery } from '#spec/program.ts'
 import { callJson } from '#sys/http-client.ts'
 import { eventually, freePort } from '#sys/test-support.ts'
 import { openWebSocket, type WebSocket } from '#sys/web-socket.ts'
-import { announceHost } from './support/real-host.ts'
+import { announceHost, openRealHost } from './support/real-host.ts'
 
 /** Programs with open streams from the command line to the driver, over a real control and a real host; the programs are fakes. */
 
@@ -25,10 +24,7 @@ interface Cloud {
 }
 
 async function startCloud(t: TestContext): Promise<Cloud> {
-  const host = await openTestHost(t)
-  const control = await startTestControl([])
-  t.after(() => control.close())
-  const { ctx } = control
+  const { ctx, host, token: operator } = await openRealHost(t)
   announceHost(t, { ctx, host })
   const port = await freePort()
   ctx.settings.listen = { address: '127.0.0.1', port }
@@ -40,7 +36,6 @@ async function startCloud(t: TestContext): Promise<Cloud> {
   }
   t.after(close)
   const url = `http://127.0.0.1:${port}`
-  const operator = await operatorToken(ctx)
   const call = <T>(line: string, body?: unknown) => {
     const [method = '', path = ''] = line.split(' ')
     const headers = { authorization: `Bearer ${operator}` }

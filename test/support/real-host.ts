@@ -2,9 +2,25 @@ import type { TestContext } from 'node:test'
 import type { Hono } from 'hono'
 import type { Env } from '#api/request.ts'
 import type { ControlContext } from '#control/index.ts'
-import type { TestHost } from '#host/testing.ts'
+import { operatorToken, startTestControl } from '#control/test-support.ts'
+import { openTestHost, type TestHost } from '#host/testing.ts'
 
 /** A real control over a real host, of which only the containers are fakes: what both sides need of a test. */
+
+export interface RealHost {
+  ctx: ControlContext
+  host: TestHost
+  /** The operator's. */
+  token: string
+}
+
+/** Control has not heard of the host yet. */
+export async function openRealHost(t: TestContext): Promise<RealHost> {
+  const host = await openTestHost(t)
+  const control = await startTestControl([])
+  t.after(() => control.close())
+  return { ctx: control.ctx, host, token: await operatorToken(control.ctx) }
+}
 
 const room = { cpus: 4096, memory_mb: 4_000_000 }
 
