@@ -62,6 +62,10 @@ int errand_grow(const struct spec *spec) {
 }
 
 int errand_sync(const struct spec *spec) {
+  if (!strcmp(spec->path, "/")) {
+    sync(); /* Of the root and all else. */
+    return 0;
+  }
   struct stat found;
   int fd = open_volume(spec->path, &found);
   return fd < 0 || syncfs(fd) < 0 ? complain(spec->path, errno) : 0;

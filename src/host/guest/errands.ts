@@ -89,7 +89,7 @@ export abstract class GuestErrands {
     await this.#errand({ kind: 'grow', path, argv: [String(diskBytes)] })
   }
 
-  /** All that was written to the mounted volume at `path` is on its disk when this resolves. */
+  /** All that was written to the mounted volume at `path`, or with `/` to any disk, is there when this resolves. */
   async sync(path: string, timeoutMs: number): Promise<void> {
     await this.#errand({ kind: 'sync', path, timeoutMs })
   }

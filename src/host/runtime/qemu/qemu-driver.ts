@@ -31,6 +31,7 @@ import { probeVm } from './qemu-probe.ts'
 import { Qmp } from './qmp.ts'
 import { StartSlots } from './start-slots.ts'
 import { clearVm, killVmm } from './vm-clear.ts'
+import { flushGuest } from './vm-flush.ts'
 import { writeGuestExit, writeVmRecord, type VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
 import { spoofedFrames } from './vm-network.ts'
@@ -371,7 +372,7 @@ class QemuDriver implements Driver {
         if (this.#place.state(id) === 'suspended') return
         const record = this.#running(id)
         const begun = performance.now()
-        await suspendVm({ ...this.#parts, record, signal })
+        await suspendVm({ ...this.#parts, record, signal, log: this.#log })
         const ms = Math.round(performance.now() - begun)
         this.#log.debug({ id, ms }, 'VM suspended')
       })
@@ -427,7 +428,8 @@ class QemuDriver implements Driver {
       try {
         if (this.#place.state(id) !== 'running') return await unlessAborted(signal, action())
         return await this.#control(this.#running(id), async (qmp) => {
-          await unlessAborted(signal, this.#flush(id))
+          const paths = this.#running(id).volumes.map(({ path }) => path)
+          await unlessAborted(signal, flushGuest(this.#sessions, { id, paths, log: this.#log }))
           try {
             await unlessAborted(signal, qmp.execute('stop'))
             return await unlessAborted(signal, action())
@@ -441,22 +443,6 @@ class QemuDriver implements Driver {
         clear()
       }
     })
-  }
-
-  /** What the guest has written is in its disks; without its answer they are as a power cut would leave them. */
-  async #flush(id: string): Promise<void> {
-    const until = performance.now() + limits.volumeSyncMsMax
-    const leftMs = () => Math.max(1, Math.round(until - performance.now()))
-    try {
-      const session = await this.#sessions.open(id)
-      await session?.guest.connected(leftMs())
-      for (const { path } of this.#running(id).volumes) await session?.guest.sync(path, leftMs())
-    } catch (error) {
-      this.#log.warn(
-        { id, error: messageOf(error) },
-        'a guest did not flush its volumes: their copies lack what it had only in its memory',
-      )
-    }
   }
 
   usage(id: string, source: string): Promise<DiskUsage | undefined> {

@@ -1,8 +1,10 @@
 import { within } from '#sys/abort.ts'
 import { Fault, messageOf } from '#core/fault.ts'
+import type { Logger } from '#sys/log.ts'
 import { discard } from '../machine-folder.ts'
 import { Qmp } from './qmp.ts'
 import { killVmm } from './vm-clear.ts'
+import { flushGuest } from './vm-flush.ts'
 import type { VmRecord } from './vm-folder.ts'
 import { socketPath } from './vm-launch.ts'
 import type { VmPlace } from './vm-place.ts'
@@ -13,6 +15,7 @@ export interface VmSuspend {
   place: VmPlace
   sessions: VmSessions
   record: VmRecord
+  log: Logger
   /** Gives the suspend up: the machine goes on, unless its monitor is dead or deaf. */
   signal: AbortSignal
 }
@@ -39,6 +42,10 @@ export async function suspendVm(suspend: VmSuspend): Promise<void> {
   try {
     const steps = async (signal: AbortSignal) => {
       qmp = await opening
+      signal.throwIfAborted()
+      // A snapshot may be lost, and with it what is only in its memory (MCH-42); volumes first, for what does not know `/`.
+      const paths = [...record.volumes.map(({ path }) => path), '/']
+      await flushGuest(sessions, { id, paths, log: suspend.log })
       signal.throwIfAborted()
       const session = await sessions.open(id)
       await session?.guest.hangUpApi(hangUpTimeoutMs)
