@@ -6,6 +6,7 @@ import { systemClock } from '#core/clock.ts'
 import { isFault, messageOf } from '#core/fault.ts'
 import { createLogger } from '#sys/log.ts'
 import { isAlive, signalProcess } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import type { Driver } from '../driver.ts'
 import { openWorkshop, type Workshop } from '../test-support.ts'
 import { openQemuDriver } from './qemu-driver.ts'
@@ -36,7 +37,7 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
   }
   const bootId = async (id: string) => {
     const argv = ['cat', '/proc/sys/kernel/random/boot_id']
-    return (await driver.exec(id, { argv, timeoutMs: 20_000, outputBytesMax: 1_000 })).stdout
+    return (await driver.exec(id, { argv, timeoutMs: 60_000, outputBytesMax: 1_000 })).stdout
   }
   const within = async (ms: number, work: () => Promise<unknown>) => {
     const begun = performance.now()
@@ -53,7 +54,7 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     // A monitor that is killed while it loads, as for want of the host's memory.
     const old = vmmOf(id)
     const killed = assert.rejects(driver.resume(id))
-    while (vmmOf(id)?.pid === old?.pid) await systemClock.sleep(1)
+    await eventually('it loads', () => vmmOf(id)?.pid !== old?.pid)
     const vmm = vmmOf(id)
     assert.ok(vmm)
     signalProcess(vmm, 'SIGKILL')
@@ -81,7 +82,7 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
         if (!vmm || vmm.pid === old?.pid) return false
         return readFileSync(`/proc/${vmm.pid}/comm`, 'utf8').startsWith('qemu')
       }
-      while (!isLoading()) await systemClock.sleep(1)
+      await eventually('it loads', isLoading)
       const vmm = vmmOf(id)
       assert.ok(vmm)
       signalProcess(vmm, by)
@@ -149,7 +150,7 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     })
     const end = driver.exited(id)
     await systemClock.sleep(200)
-    await within(2_500, () => driver.destroy(id))
+    await within(4_500, () => driver.destroy(id))
     await suspended
     assert.ok(!isAlive(vmm))
     assert.equal((await end).error, 'the machine was destroyed')
@@ -158,7 +159,7 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     const still = driver.still?.(copied.id, () => new Promise(() => {}))
     const broken = assert.rejects(still ?? Promise.resolve())
     await systemClock.sleep(200)
-    await within(2_500, () => driver.destroy(copied.id))
+    await within(4_500, () => driver.destroy(copied.id))
     await broken
   })
 
@@ -169,7 +170,7 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     const suspended = driver.suspend(id, stop.signal)
     const refused = assert.rejects(suspended, /was not suspended: a stop came/)
     // In the middle of it: the memory is being written.
-    await systemClock.sleep(60)
+    await eventually('it is written', () => existsSync(folderOf(id).unfinished))
     stop.abort(new Error('a stop came'))
     await refused
     assert.equal(await driver.recover(id), 'running')
@@ -182,9 +183,9 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     const deaf = assert.rejects(driver.suspend(id, again.signal), /a stop came/)
     await systemClock.sleep(50)
     again.abort(new Error('a stop came'))
-    await within(6_000, () => deaf)
+    await within(30_000, () => deaf)
     const end = driver.exited(id)
-    await within(3_000, () => driver.signal(id, 'SIGKILL'))
+    await within(4_500, () => driver.signal(id, 'SIGKILL'))
     const { exitCode, signal, error } = await end
     assert.deepEqual([exitCode, signal, error], [137, 9, undefined])
     await driver.destroy(id)
