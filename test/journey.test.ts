@@ -101,6 +101,9 @@ test(
         '[http_service]',
         'internal_port = 3000',
         'auto_stop_machines = "off"',
+        // Fifty at once are no reason for a second machine.
+        '[http_service.concurrency]',
+        'soft_limit = 100',
         '[[http_service.checks]]',
         'path = "/"',
         'interval = "1s"',

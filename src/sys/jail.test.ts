@@ -74,7 +74,7 @@ test('a jailed program takes no more of the host than it may, and leaves nothing
   const began = performance.now()
   await refused(`setsid sleep ${mark} & exit 3`)
   assert.equal((await jailed(`setsid sleep ${mark} & sleep ${mark}`, 1)).code, 100)
-  assert.ok(performance.now() - began < 10_000)
+  assert.ok(performance.now() - began < 60_000)
   assert.equal((await run('pgrep', ['-f', `sleep ${mark}`])).stdout, '')
 })
 

@@ -3,9 +3,9 @@ import { spawn } from 'node:child_process'
 import { copyFileSync, existsSync, readFileSync, renameSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { systemClock } from '#core/clock.ts'
 import { createLogger } from '#sys/log.ts'
 import { processStartTime, runOk } from '#sys/process.ts'
+import { eventually } from '#sys/test-support.ts'
 import { findCgroups, processesOf } from '#sys/cgroup.ts'
 import type { Driver, StartSpec } from '../driver.ts'
 import { openWorkshop, type Workshop } from '../test-support.ts'
@@ -39,16 +39,11 @@ describe('what waits for the resume of a VM', { concurrency: 1 }, () => {
   }
   const bootId = async (id: string) => {
     const argv = ['cat', '/proc/sys/kernel/random/boot_id']
-    return (await driver.exec(id, { argv, timeoutMs: 20_000, outputBytesMax: 1_000 })).stdout
+    return (await driver.exec(id, { argv, timeoutMs: 60_000, outputBytesMax: 1_000 })).stdout
   }
   const vmmOf = (id: string) => readVmRecord(vmFolder(vmFolders(dir), id))?.vmm?.pid
   const processes = (id: string) => processesOf(findCgroups(), `/hangar-${hostId}-vm/${id}`)
-  const until = async (check: () => boolean) => {
-    for (let tries = 0; !check(); tries++) {
-      assert.ok(tries < 4_000, 'it never became true')
-      await systemClock.sleep(5)
-    }
-  }
+  const until = (check: () => boolean) => eventually('it came true', check)
   /** The launcher of a suspended machine, once its root is made. */
   const waiting = async (id: string): Promise<number> => {
     const isMade = (pid: number) => pid !== vmmOf(id) && !existsSync(`/proc/${pid}/root/sys`)
