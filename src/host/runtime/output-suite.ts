@@ -50,7 +50,7 @@ export function outputSuite({ shop, driver, reopen }: OutputSuiteOptions): void 
     await runOk('mount', ['-t', 'tmpfs', '-o', 'size=32k', 'none', dir])
     try {
       const words = 'w=$(head -c 3000 /dev/zero | tr "\\0" w)'
-      const script = `${words}; until [ -e /tmp/stop ]; do echo $w; sleep 0.01; done; echo last; exit 6`
+      const script = `${words}; trap 'echo last; exit 6' USR1; while :; do echo $w; sleep 0.01; done`
       const spec = shop().spec(['sh', '-c', script], { logFile: join(dir, 'log') })
       await driver().start(spec)
       const size = () => statSync(spec.logFile).size
@@ -75,7 +75,7 @@ export function outputSuite({ shop, driver, reopen }: OutputSuiteOptions): void 
       assert.deepEqual(shop().outputOf(other), [])
       await runOk('mount', ['-o', 'remount,size=4m', dir])
       await grown(40_000)
-      await exec('touch', '/tmp/stop')
+      await driver().signal(spec.id, 'SIGUSR1')
       assert.equal((await driver().exited(spec.id)).exitCode, 6)
       const lines = shop().outputOf(spec)
       assert.equal(lines.at(-1), 'last')
