@@ -16,6 +16,7 @@ const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
 
 async function cleanUp(driver: Driver, dir: string, shop: Workshop): Promise<void> {
   for (const id of await driver.list()) await driver.destroy(id)
+  await driver.releaseUnused()
   driver.close()
   await run('umount', ['--lazy', dir])
   await shop.close()
