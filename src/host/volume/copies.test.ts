@@ -131,8 +131,7 @@ test('a volume that another mount namespace still has is not written below it, a
   await volumes.unmount('vol_pin')
   await assert.rejects(
     volumes.extend({ id: 'vol_pin', sizeGb: 2 }),
-    (error) =>
-      isFault(error, 'conflict') && /vol_pin .* another mount namespace/.test(error.message),
+    (error) => isFault(error, 'conflict') && /vol_pin is still in use/.test(error.message),
   )
   const mounting = volumes.mount('vol_pin')
   await systemClock.sleep(200)
