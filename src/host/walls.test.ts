@@ -348,6 +348,7 @@ Object.entries(drivers).forEach(([kind, open], i) => {
           },
         )
       }
+      assert.equal((await dropped()).ofMachine, 0, 'what its kernel says on its link is no trick')
     })
 
     /** What the network says before and after some frames are sent, as differences. */

@@ -103,9 +103,10 @@ export async function readNetwork(netnsPath: string): Promise<VmNetwork | undefi
  * hardware, IPv4 or IPv6, is dropped here and counted; the host's filter looks at the rest.
  */
 function joinText(network: VmLink): string {
-  const own4 = network.addresses.filter((address) => !address.includes(':'))
-  const own6 = network.addresses.filter((address) => /^(?!fe80).*:/.test(address))
-  const set = (own: string[]) => `{ ${own.map(prefixOf).join(', ')} }`
+  const own = network.addresses.filter((address) => !address.startsWith('fe80')).map(prefixOf)
+  const own4 = own.filter((address) => !address.includes(':'))
+  const own6 = own.filter((address) => address.includes(':'))
+  const set = (sources: string[]) => `{ ${sources.join(', ')} }`
   const drop = 'counter name spoofed drop'
   return `
 add table netdev ${table}
