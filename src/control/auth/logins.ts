@@ -269,14 +269,13 @@ async function finish(ctx: Store, row: Row): Promise<Fetched> {
   if (!maker) {
     throw new Fault('unauthorized', 'the token that allowed this login was revoked; start it again')
   }
-  // A login ends when the token that allowed it does, the operator's too: it stands for that person.
-  const lifeMs = Math.min(loginTokenLifeMs, maker.expires_at.getTime() - ctx.clock.now())
   const name = `login on ${row.name || 'an unnamed computer'}`.slice(0, 100)
   const { secret } = await createToken(ctx, {
     name,
     email: maker.email,
     scope,
-    lifeMs,
+    lifeMs: loginTokenLifeMs,
+    // A login ends when the token that allowed it does, the operator's too: it stands for that person.
     notAfter: maker.expires_at,
     madeBy,
   })

@@ -90,6 +90,20 @@ test('SEC-21: what a revoked token made ends with it, to the last; a session tha
   assert.equal(await revokeTokenFor(ctx, operator, session.id), 0, 'they end once')
 })
 
+test("SEC-21: a token ends with its maker at the latest, but for what the operator's sessions make", async () => {
+  const { ctx } = control
+  const endOf = async (profile: 'admin' | 'org') => {
+    const scope = profile === 'admin' ? { profile } : { profile, org_id: org.id }
+    const lifeMs = 3_600_000
+    const { secret } = await mintToken(ctx, operator, { name: 'short', scope, lifeMs })
+    const maker = await verifyTokens(ctx, secret)
+    const made = await mintToken(ctx, maker, { name: 't', scope, lifeMs: 1_000 * lifeMs })
+    return made.expiresAt.getTime() - maker.expiresAt.getTime()
+  }
+  assert.equal(await endOf('org'), 0)
+  assert.ok((await endOf('admin')) > 900 * 3_600_000)
+})
+
 test('a good token is in the list however many newer ones are revoked, and dead ones take no room', async () => {
   const { ctx } = control
   const make = () =>

@@ -22,9 +22,9 @@ export async function createToken(
     name: string
     email: string
     scope: TokenScope
-    lifeMs?: number
+    lifeMs?: number | undefined
     /** The end of whoever allowed it: it ends no later, not by a millisecond. */
-    notAfter?: Date
+    notAfter?: Date | undefined
     madeBy?: string | null
   },
 ): Promise<TokenInfo & { secret: string }> {
@@ -57,13 +57,12 @@ export async function mintToken(
   caller: Caller,
   options: { name: string; scope: TokenScope; lifeMs?: number | undefined },
 ): Promise<TokenInfo & { secret: string }> {
-  const { name, scope } = options
+  const { name, scope, lifeMs } = options
   requireCovered(caller, scope)
   await requireRoom(ctx, scope)
-  const lifeMs = lifeUnder(ctx, caller, options.lifeMs ?? defaultTokenLifeMs)
+  const notAfter = caller.scope.profile === 'admin' ? undefined : caller.expiresAt
   return ctx.db.transaction().execute(async (db) => {
     await holdMaker(db, caller.tokenId)
-    const notAfter = caller.expiresAt
     const made = { name, email: caller.email, scope, lifeMs, notAfter, madeBy: caller.tokenId }
     return createToken({ db, clock: ctx.clock }, made)
   })
@@ -79,16 +78,6 @@ async function holdMaker(db: Store['db'], id: string): Promise<void> {
     .forShare()
     .executeTakeFirst()
   if (!maker) throw new Fault('unauthorized', `token ${id} was revoked; use another one`)
-}
-
-/** What is left of the maker's own life bounds what it makes; the operator's sessions may make lasting tokens. */
-function lifeUnder(
-  ctx: Pick<Store, 'clock'>,
-  maker: Pick<Caller, 'scope' | 'expiresAt'>,
-  wantedMs: number,
-): number {
-  if (maker.scope.profile === 'admin') return wantedMs
-  return Math.min(wantedMs, maker.expiresAt.getTime() - ctx.clock.now())
 }
 
 async function requireRoom(ctx: Store, scope: TokenScope): Promise<void> {
