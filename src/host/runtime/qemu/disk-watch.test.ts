@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
@@ -11,8 +11,7 @@ import type { Driver } from '../driver.ts'
 import { openWorkshop, type Workshop } from '../test-support.ts'
 import type { MachineNews } from './disk-watch.ts'
 import { openQemuDriver } from './qemu-driver.ts'
-
-const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
+import { kernelCacheDir } from './test-support.ts'
 
 async function cleanUp(driver: Driver, dir: string, shop: Workshop): Promise<void> {
   for (const id of await driver.list()) await driver.destroy(id)

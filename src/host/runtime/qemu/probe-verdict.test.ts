@@ -15,8 +15,7 @@ import { runOk } from '#sys/process.ts'
 import { circumstances, readVerdict, verdictKey, type Circumstances } from './probe-verdict.ts'
 import { architecture } from './qemu-args.ts'
 import { probeVm } from './qemu-probe.ts'
-
-const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
+import { kernelCacheDir } from './test-support.ts'
 
 test('a verdict holds for the circumstances it was found in, and for no others', () => {
   const now: Circumstances = circumstances({

@@ -1,9 +1,8 @@
-import { resolve } from 'node:path'
 import { createLogger } from '#sys/log.ts'
 import { driverSuite } from '../driver-suite.ts'
 import { openQemuDriver } from './qemu-driver.ts'
+import { kernelCacheDir } from './test-support.ts'
 
-const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
 const log = createLogger('test')
 const hostId = `test-${process.pid}`
 driverSuite({

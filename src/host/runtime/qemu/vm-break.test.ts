@@ -1,44 +1,25 @@
 import assert from 'node:assert/strict'
 import { existsSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault, messageOf } from '#core/fault.ts'
-import { createLogger } from '#sys/log.ts'
 import { isAlive, signalProcess } from '#sys/process.ts'
 import { eventually } from '#sys/test-support.ts'
-import type { Driver } from '../driver.ts'
-import { openWorkshop, type Workshop } from '../test-support.ts'
-import { openQemuDriver } from './qemu-driver.ts'
-import { readVmRecord, vmFolder, vmFolders } from './vm-folder.ts'
+import { bootIdOf, openVmShop } from './test-support.ts'
+import { readVmRecord } from './vm-folder.ts'
 
-const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
-const log = createLogger('test')
+const { shop, open, folderOf, close } = await openVmShop('break')
 
 describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
-  let shop: Workshop
-  let driver: Driver
-  let dir: string
-  before(async () => {
-    shop = await openWorkshop()
-    dir = join(shop.dir, 'driver')
-    driver = openQemuDriver({ dir, hostId: `break-${process.pid}`, kernelCacheDir, log })
-  })
-  after(async () => {
-    for (const id of await driver.list()) await driver.destroy(id)
-    await shop.close()
-  })
-  const folderOf = (id: string) => vmFolder(vmFolders(dir), id)
+  const driver = open()
+  after(() => close(driver))
   const vmmOf = (id: string) => readVmRecord(folderOf(id))?.vmm
   const started = async () => {
     const spec = shop.spec(['sleep', '600'])
     await driver.start(spec)
     return spec
   }
-  const bootId = async (id: string) => {
-    const argv = ['cat', '/proc/sys/kernel/random/boot_id']
-    return (await driver.exec(id, { argv, timeoutMs: 60_000, outputBytesMax: 1_000 })).stdout
-  }
+  const bootId = (id: string) => bootIdOf(driver, id)
   const within = async (ms: number, work: () => Promise<unknown>) => {
     const begun = performance.now()
     await work()
@@ -70,11 +51,10 @@ describe('a VM whose suspend or resume goes wrong', { concurrency: 1 }, () => {
     await driver.suspend(id)
     const { triesFile, upper } = folderOf(id)
     const tries = () => JSON.parse(readFileSync(triesFile, 'utf8'))
-    const options = { dir, hostId: `break-${process.pid}`, kernelCacheDir, log }
     const dies = async (by: 'SIGKILL' | 'SIGSTOP', words: RegExp) => {
       const old = vmmOf(id)
       const hangs = by === 'SIGSTOP' ? { bootTimeoutMs: 1_000 } : {}
-      const next = openQemuDriver({ ...options, ...hangs })
+      const next = open(hangs)
       await next.probe()
       const failed = assert.rejects(next.resume(id), words)
       const isLoading = () => {

@@ -1,47 +1,25 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { copyFileSync, existsSync, readFileSync, renameSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { after, before, describe, test } from 'node:test'
-import { createLogger } from '#sys/log.ts'
+import { after, describe, test } from 'node:test'
 import { processStartTime, runOk } from '#sys/process.ts'
 import { eventually } from '#sys/test-support.ts'
 import { findCgroups, processesOf } from '#sys/cgroup.ts'
-import type { Driver, StartSpec } from '../driver.ts'
-import { openWorkshop, type Workshop } from '../test-support.ts'
-import { openQemuDriver, type QemuDriverOptions } from './qemu-driver.ts'
-import { readVmRecord, vmFolder, vmFolders } from './vm-folder.ts'
+import type { StartSpec } from '../driver.ts'
+import { bootIdOf, openVmShop } from './test-support.ts'
+import { readVmRecord } from './vm-folder.ts'
 
-const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
-const log = createLogger('test')
-const hostId = `ready-${process.pid}`
+const { shop, hostId, open, folderOf, spawnHost, close } = await openVmShop('ready')
 
 describe('what waits for the resume of a VM', { concurrency: 1 }, () => {
-  let shop: Workshop
-  let driver: Driver
-  let dir: string
-  const open = (given: Partial<QemuDriverOptions> = {}) =>
-    openQemuDriver({ dir, hostId, kernelCacheDir, log, ...given })
-  before(async () => {
-    shop = await openWorkshop()
-    dir = join(shop.dir, 'driver')
-    driver = open({ readyMax: 1 })
-  })
-  after(async () => {
-    for (const id of await driver.list()) await driver.destroy(id)
-    driver.close()
-    await shop.close()
-  })
+  let driver = open({ readyMax: 1 })
+  after(() => close(driver))
   const started = async (given: Partial<StartSpec> = {}) => {
     const spec = shop.spec(['sleep', '600'], given)
     await driver.start(spec)
     return spec
   }
-  const bootId = async (id: string) => {
-    const argv = ['cat', '/proc/sys/kernel/random/boot_id']
-    return (await driver.exec(id, { argv, timeoutMs: 60_000, outputBytesMax: 1_000 })).stdout
-  }
-  const vmmOf = (id: string) => readVmRecord(vmFolder(vmFolders(dir), id))?.vmm?.pid
+  const bootId = (id: string) => bootIdOf(driver, id)
+  const vmmOf = (id: string) => readVmRecord(folderOf(id))?.vmm?.pid
   const processes = (id: string) => processesOf(findCgroups(), `/hangar-${hostId}-vm/${id}`)
   const until = (check: () => boolean) => eventually('it came true', check)
   /** The launcher of a suspended machine, once its root is made. */
@@ -134,21 +112,14 @@ describe('what waits for the resume of a VM', { concurrency: 1 }, () => {
   })
 
   test('none outlives a host that is killed, and the machine goes on without', async () => {
-    const script = `
-      import { openQemuDriver } from ${JSON.stringify(join(import.meta.dirname, 'qemu-driver.ts'))}
-      const { options, spec } = JSON.parse(process.argv[1])
-      const log = { debug() {}, info() {}, warn() {}, error() {} }
-      const driver = openQemuDriver({ ...options, log })
-      await driver.start(spec)
-      await driver.suspend(spec.id)
-      setInterval(() => {}, 1_000)
-    `
     const spec = shop.spec(['sleep', '600'])
-    const given = JSON.stringify({ options: { dir, hostId, kernelCacheDir }, spec })
-    const host = spawn(process.execPath, ['--input-type=module', '-e', script, given], {
-      stdio: 'inherit',
-    })
-    const { manifestFile } = vmFolder(vmFolders(dir), spec.id)
+    const host = spawnHost(
+      spec,
+      `await driver.start(spec)
+      await driver.suspend(spec.id)
+      setInterval(() => {}, 1_000)`,
+    )
+    const { manifestFile } = folderOf(spec.id)
     await until(() => existsSync(manifestFile) && vmmOf(spec.id) !== undefined)
     const pid = await waiting(spec.id)
     host.kill('SIGKILL')

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   existsSync,
@@ -11,42 +10,25 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { after, before, describe, test } from 'node:test'
+import { after, describe, test } from 'node:test'
 import { systemClock } from '#core/clock.ts'
 import { isFault } from '#core/fault.ts'
-import { createLogger } from '#sys/log.ts'
 import { isAlive, run, signalProcess } from '#sys/process.ts'
 import { findCgroups } from '#sys/cgroup.ts'
 import { eventually } from '#sys/test-support.ts'
-import type { Driver, StartSpec } from '../driver.ts'
-import { openWorkshop, type Workshop } from '../test-support.ts'
+import type { StartSpec } from '../driver.ts'
 import { probeVm } from './qemu-probe.ts'
-import { openQemuDriver, type QemuDriverOptions } from './qemu-driver.ts'
-import { readVmRecord, vmFolder, vmFolders, type VmRecord } from './vm-folder.ts'
+import { kernelCacheDir, openVmShop } from './test-support.ts'
+import { readVmRecord, type VmRecord } from './vm-folder.ts'
 import { VmPlace } from './vm-place.ts'
 import { VmSessions } from './vm-sessions.ts'
 import { guestRun, startVm } from './vm-start.ts'
 
-const kernelCacheDir = resolve(import.meta.dirname, '../../../../build/kernel')
-const log = createLogger('test')
-const hostId = `vm-${process.pid}`
+const { shop, dir, hostId, log, open, folderOf, spawnHost, close } = await openVmShop('vm')
 
 describe('qemu driver', { concurrency: 1 }, () => {
-  let shop: Workshop
-  let driver: Driver
-  let dir: string
-  const open = (given: Partial<QemuDriverOptions> = {}) =>
-    openQemuDriver({ dir, hostId, kernelCacheDir, log, ...given })
-  before(async () => {
-    shop = await openWorkshop()
-    dir = join(shop.dir, 'driver')
-    driver = open()
-  })
-  after(async () => {
-    for (const id of await driver.list()) await driver.destroy(id)
-    await shop.close()
-  })
-  const folderOf = (id: string) => vmFolder(vmFolders(dir), id)
+  let driver = open()
+  after(() => close(driver))
   const started = async (script: string, given: Partial<StartSpec> = {}) => {
     const spec = shop.spec(['sh', '-c', script], given)
     await driver.start(spec)
@@ -256,11 +238,7 @@ describe('qemu driver', { concurrency: 1 }, () => {
   })
 
   test('a host killed in a start or a suspend leaves a machine or nothing, never a half', async () => {
-    const script = `
-      import { openQemuDriver } from ${JSON.stringify(join(import.meta.dirname, 'qemu-driver.ts'))}
-      const { options, spec } = JSON.parse(process.argv[1])
-      const log = { debug() {}, info() {}, warn() {}, error() {} }
-      const driver = openQemuDriver({ ...options, log })
+    const steps = `
       console.log('begin')
       await driver.start(spec)
       console.log('started')
@@ -269,7 +247,6 @@ describe('qemu driver', { concurrency: 1 }, () => {
       await driver.resume(spec.id)
       console.log('resumed')
     `
-    const options = { dir, hostId, kernelCacheDir }
     const moments: [string, number][] = [
       ['begin', 150],
       ['begin', 1_000],
@@ -280,8 +257,7 @@ describe('qemu driver', { concurrency: 1 }, () => {
     for (const [word, laterMs] of moments) {
       const loop = 'trap "exit 7" USR1; echo ready; while :; do sleep 0.1; done'
       const spec = shop.spec(['sh', '-c', loop])
-      const argv = ['--input-type=module', '-e', script, JSON.stringify({ options, spec })]
-      const host = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] })
+      const host = spawnHost(spec, steps)
       let said = ''
       host.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()))
       await until(() => said.includes(word))
